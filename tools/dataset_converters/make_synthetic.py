@@ -1,0 +1,72 @@
+"""Makes synthetic data sets: ``make_synthetic.py kitti --out DIR --train N --val M --seed S``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from generated_folder import Progress, generate
+
+KITTI_VERSION = 1
+"""Raise it when the same arguments give other frames than before."""
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments all data sets share."""
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR')
+    parser.add_argument('--train', type=int, required=True, metavar='N', help='training samples')
+    parser.add_argument('--val', type=int, required=True, metavar='M', help='validation samples')
+    parser.add_argument('--seed', type=int, default=0, metavar='S')
+    parser.add_argument('--workers', type=int, default=1, help='processes, 0 for one per core')
+    parser.add_argument('--overwrite', action='store_true', help='replace what DIR holds')
+
+
+def add_kitti(commands: argparse._SubParsersAction) -> None:
+    """Adds the sub-command ``kitti``."""
+    parser = commands.add_parser('kitti', help='LiDAR scenes as a KITTI tree with mmdet3d infos')
+    add_common(parser)
+    parser.add_argument('--beams', type=int, default=48, help='beams of the LiDAR')
+    parser.add_argument('--azimuth-step', type=float, default=0.2, metavar='DEGREES')
+    parser.add_argument(
+        '--sweep', choices=('front', 'full'), default='front', help='50 degrees to each side or all'
+    )
+    parser.set_defaults(run=run_kitti)
+
+
+def run_kitti(args: argparse.Namespace, workers: int) -> bool:
+    """Makes the KITTI tree; False when it is there already."""
+    keys = ('train', 'val', 'seed', 'beams', 'azimuth_step', 'sweep')
+    manifest = {'kind': 'kitti', 'version': KITTI_VERSION, **{k: getattr(args, k) for k in keys}}
+
+    def write(folder: Path) -> None:
+        from mmdistill.det3d.kitti_writer import Recipe, write_dataset
+        from mmdistill.det3d.lidar_sim import Lidar
+
+        sector = 180.0 if args.sweep == 'full' else 50.0
+        lidar = Lidar(beams=args.beams, azimuth_step=args.azimuth_step, sector=sector)
+        recipe = Recipe(args.train, args.val, args.seed, lidar)
+        write_dataset(folder, recipe, workers, Progress('scenes'))
+
+    return generate(args.out, manifest, args.overwrite, write)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar='KIND')
+    add_kitti(commands)
+    args = parser.parse_args(argv)
+    workers = args.workers or os.cpu_count() or 1
+    try:
+        made = args.run(args, workers)
+    except (OSError, ValueError) as error:
+        print(f'make_synthetic: {error}', file=sys.stderr)
+        return 1
+    print(f'{args.out}: {"done" if made else "is there already, nothing to do"}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
