@@ -106,7 +106,7 @@ class KittiObject:
 
     @property
     def difficulty(self) -> int:
-        """0 easy, 1 moderate, 2 hard, -1 none, by KITTI's rules on height, occlusion, truncation."""
+        """0 easy, 1 moderate, 2 hard, -1 none, by KITTI's height, occlusion, truncation."""
         height = self.bbox[3] - self.bbox[1]
         for level, (pixels, occluded, truncated) in enumerate(
             ((40, 0, 0.15), (25, 1, 0.3), (25, 2, 0.5))

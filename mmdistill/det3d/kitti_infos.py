@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +211,7 @@ def write_infos(
     labelled: bool = True,
     folder: str = 'training',
     reduced: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Writes ``kitti_infos_<split>.pkl`` for a KITTI tree from its files on disk.
 
@@ -223,6 +224,7 @@ def write_infos(
         folder: ``training`` or ``testing``.
         reduced: also writes the points inside the image to
             ``<out>/<folder>/velodyne_reduced``.
+        progress: called with the frames done and all frames.
 
     Returns:
         The path of the info file.
@@ -238,7 +240,11 @@ def write_infos(
     reduced_to = out / folder / 'velodyne_reduced' if reduced else None
     if reduced_to is not None:
         reduced_to.mkdir(parents=True, exist_ok=True)
-    infos = [frame_info(root, frame, labelled, folder, reduced_to) for frame in frames]
+    infos = []
+    for frame in frames:
+        infos.append(frame_info(root, frame, labelled, folder, reduced_to))
+        if progress is not None:
+            progress(len(infos), len(frames))
     path = out / f'kitti_infos_{split}.pkl'
     dump_infos(infos, path)
     return path

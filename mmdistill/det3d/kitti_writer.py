@@ -19,10 +19,13 @@ from .kitti_format import (
 from .kitti_geometry import to_label
 from .kitti_infos import dump_infos, frame_info
 from .lidar_sim import Frame, Lidar, SceneSettings, simulate
+from .semi_split import write_splits
 
 FOLDERS = ('velodyne', 'velodyne_reduced', 'label_2', 'calib', 'planes')
 VAL_START = 500_000
 """First frame id of the validation split: both splits can grow without touching old frames."""
+LABELLED = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024)
+"""Numbers of labelled frames for which splits are drawn, where the training split has more."""
 
 
 @dataclass(frozen=True)
@@ -154,3 +157,5 @@ def write_dataset(
         (root / 'ImageSets' / f'{name}.txt').write_text(text)
         if ids:
             dump_infos([by_id[i] for i in ids], root / f'kitti_infos_{name}.pkl')
+    sizes = [size for size in LABELLED if size < recipe.train]
+    write_splits(root / 'ImageSets_semi', train, sizes, seed=recipe.seed)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from generated_folder import Progress, generate
+from light_import import make_light
 
 KITTI_VERSION = 1
 """Raise it when the same arguments give other frames than before."""
@@ -41,6 +42,7 @@ def run_kitti(args: argparse.Namespace, workers: int) -> bool:
     manifest = {'kind': 'kitti', 'version': KITTI_VERSION, **{k: getattr(args, k) for k in keys}}
 
     def write(folder: Path) -> None:
+        make_light('mmdistill.core', 'mmdistill.det3d')
         from mmdistill.det3d.kitti_writer import Recipe, write_dataset
         from mmdistill.det3d.lidar_sim import Lidar
 
@@ -61,9 +63,9 @@ def main(argv: list[str] | None = None) -> int:
     workers = args.workers or os.cpu_count() or 1
     try:
         made = args.run(args, workers)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ModuleNotFoundError) as error:
         print(f'make_synthetic: {error}', file=sys.stderr)
-        return 1
+        return 2
     print(f'{args.out}: {"done" if made else "is there already, nothing to do"}')
     return 0
 

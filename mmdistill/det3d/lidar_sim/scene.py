@@ -35,8 +35,8 @@ class SceneSettings:
     pedestrians: tuple[int, int] = (2, 5)
     cyclists: tuple[int, int] = (2, 4)
     clutter: float = 1.0
-    far: float = 46.0
-    side: float = 19.0
+    far: float = 44.0
+    side: float = 18.0
 
 
 @dataclass(frozen=True)
