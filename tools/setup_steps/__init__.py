@@ -1,0 +1,1 @@
+"""The parts of ``make setup``; standard library only."""
