@@ -132,22 +132,26 @@ class _Composer:
         """0 or pi."""
         return float(np.pi * self.rng.integers(0, 2))
 
-    def buildings(self) -> None:
-        """Lines both sides with houses, walls of hedges or nothing."""
+    def fronts(self) -> None:
+        """Lines both sides of the street with houses, or with green strips and open land."""
         rng, street = self.rng, self.street
         for side in (-1, 1):
-            if rng.random() < 0.2:
-                continue
+            green = rng.random() < 0.3
             set_back = street.half + street.pavement + rng.uniform(0.3, 7.0)
             s = rng.uniform(-25, -5)
             while s < 80:
-                length, depth = rng.uniform(7, 20), rng.uniform(6, 11)
+                if not green and rng.random() < 0.85:
+                    front = scenery.building(rng, rng.uniform(7, 20), rng.uniform(6, 11))
+                    gap = rng.uniform(3, 9) if rng.random() < 0.4 else rng.uniform(0, 1)
+                else:
+                    front = scenery.thicket(rng)
+                    gap = rng.uniform(0, 8)
+                length, depth, _ = front.size
                 middle = s + length / 2
-                back = set_back + rng.uniform(0, 1.5)
-                if not street.in_crossing(middle, length / 2 + 2) and rng.random() < 0.85:
-                    house = scenery.building(rng, length, depth)
-                    self.put(house, (middle, side * (back + house.size[1] / 2), 0.0), 0.0)
-                s += length + (rng.uniform(3, 9) if rng.random() < 0.4 else rng.uniform(0, 1))
+                off = set_back + rng.uniform(0, 1.5) + depth / 2
+                if not street.in_crossing(middle, length / 2 + 2):
+                    self.put(front, (middle, side * off, 0.0), 0.0)
+                s += length + gap
 
     def car_pose(self) -> _Pose:
         """A car's place: in a lane, parked along or across, on the side road, in a yard."""
@@ -215,7 +219,7 @@ def compose(
     """
     want = settings or SceneSettings()
     c = _Composer(rng, height, calibration, want)
-    c.buildings()
+    c.fronts()
     if rng.random() < 0.3:
         c.fill(actors.van, c.car_pose, 0.5)
     jobs = (
@@ -234,8 +238,8 @@ def compose(
     pavement = c.street.pavement
     c.scatter(scenery.hedge, 1.2, pavement + 5)
     c.scatter(scenery.fence, 0.9, pavement + 4)
-    c.scatter(scenery.tree, 3.5, pavement + 6)
-    c.scatter(scenery.bush, 4.0, pavement + 5)
+    c.scatter(scenery.tree, 4.0, pavement + 6)
+    c.scatter(scenery.bush, 5.0, pavement + 5)
     c.scatter(scenery.pole, 3.0, pavement)
     c.scatter(scenery.sign, 2.0, pavement)
     c.scatter(scenery.bin_, 2.5, pavement + 3)

@@ -38,15 +38,31 @@ def tree(rng: _Rng) -> Actor:
 
 
 def bush(rng: _Rng) -> Actor:
-    """One or several porous balls, from knee to man high."""
+    """A heap of porous balls, from knee to man high."""
     b = Builder()
     height = rng.uniform(0.5, 1.9)
-    for _ in range(rng.integers(1, 4)):
-        radii = height * rng.uniform(0.3, 0.55, 3)
-        x, y = rng.normal(0, 0.3, 2)
-        z = height * rng.uniform(0.35, 0.6)
-        b.ball((x, y, z), tuple(radii), reflectivity=0.35, density=rng.uniform(2, 8))
+    spread = rng.uniform(0.15, 0.5)
+    for _ in range(rng.integers(2, 6)):
+        radii = height * rng.uniform(0.15, 0.4, 3)
+        x, y = rng.normal(0, spread, 2)
+        z = rng.uniform(0.2, 0.95) * height - radii[2] / 2
+        b.ball((x, y, z), tuple(radii), reflectivity=0.35, density=rng.uniform(2, 12))
     return finish('bush', b)
+
+
+def thicket(rng: _Rng) -> Actor:
+    """Undergrowth and low trees of a green strip, 4 to 9 m long."""
+    b = Builder()
+    length, height = rng.uniform(4, 9), rng.uniform(1.2, 5.0)
+    for _ in range(rng.integers(5, 11)):
+        radii = rng.uniform(0.4, 1.4, 3)
+        x, z = rng.uniform(-0.5, 0.5) * length, rng.uniform(0, 1) * height
+        b.ball((x, rng.normal(0, 0.5), z), tuple(radii), reflectivity=0.3,
+               density=rng.uniform(0.5, 4))  # fmt: skip
+    for _ in range(rng.integers(0, 3)):
+        x, y = rng.uniform(-0.5, 0.5) * length, rng.normal(0, 0.4)
+        b.rod((x, y, 0), (x + rng.normal(0, 0.1), y, height), rng.uniform(0.05, 0.2))
+    return finish('thicket', b)
 
 
 def hedge(rng: _Rng) -> Actor:
