@@ -1,0 +1,32 @@
+# HSSDA from the burn-in, labelled and unlabelled frames at their natural frequency.
+_base_ = [
+    '../_base_/models/pointpillars_tiny.py',
+    '../_base_/datasets/synthetic-kitti-semi.py',
+    '../_base_/schedules/one-cycle_250it.py',
+    '../_base_/det3d_runtime.py',
+]
+load_from = 'work_dirs/burn-in_pointpillars_synthetic-kitti/latest.pth'
+
+detector = _base_.model
+ema = dict(type='mmdistill.LinearRampMomentum', keep_init=0.5, keep_final=0.99, ramp_iters=100)
+model = dict(
+    _delete_=True,
+    type='mmdistill.HSSDA',
+    detector=detector,
+    class_names=_base_.class_names,
+    student_view=dict(flip_prob=0.5, rotation=(-0.785, 0.785), scale=(0.95, 1.05)),
+    teacher_view=dict(flip_prob=1.0, rotation=(-0.785, 0.785), scale=(0.91, 1.12)),
+    object_bank=dict(sample_groups=dict(Car=8, Pedestrian=8, Cyclist=8), min_points=5),
+    scores=('cls', 'view_iou'),
+    thresholds=dict(init=dict(cls=0.99, view_iou=0.93)),
+    shuffle=dict(grid=(2, 2), unshuffle_at='neck'),
+    head_cfg=dict(loss_norm='batch'),
+)
+custom_hooks = [
+    dict(type='mmdistill.PreemptHook'),
+    dict(type='mmdistill.TeacherUpdateHook', momentum=ema, buffers='ema'),
+    dict(type='mmdistill.ObjectBankHook'),
+    dict(type='mmdistill.PseudoMiningHook', interval=100),
+    dict(type='mmdistill.PseudoQualityHook', interval=20),
+]
+val_cfg = dict(type='mmdistill.TeacherStudentValLoop')

@@ -1,0 +1,101 @@
+"""Dynamic dual thresholds of HSSDA (CVPR 2023, arXiv:2304.01464): per class and score."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmdistill.core.filters.two_means import two_means
+from mmdistill.registry import MODELS
+
+DEFAULT_INIT = dict(cls=0.99, objectness=0.95, view_iou=0.93)
+
+
+def floor_decimals(value: float, decimals: int | None) -> float:
+    """Cuts off all but some decimals (0.999 -> 0.99); None changes nothing.
+
+    Numbers within 1e-9 below a multiple count as that multiple.
+    """
+    if decimals is None:
+        return value
+    return math.floor(value * 10**decimals + 1e-9) / 10**decimals
+
+
+@MODELS.register_module()
+class DualThresholdFilter(nn.Module):
+    """A high and a low threshold per score and class, fitted by 2-means of trusted scores.
+
+    Buffers ``high`` and ``low`` (S, C) survive restarts and are equal on all ranks after a
+    refresh.
+
+    Args:
+        class_names: class names in label order (C).
+        scores: score names (S), the order of the columns of ``scores`` below.
+        init: thresholds, high and low alike, before the first fit and of pools that are too
+            small; official code: cls 0.99, objectness 0.95, view_iou 0.93.
+        min_pool: least number of scores to fit a class (official code: 3).
+        decimals: decimals that fitted thresholds keep, the rest is cut off (official code: 2);
+            None keeps all.
+
+    Raises:
+        ValueError: a score without an initial threshold.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        scores: Sequence[str] = ('cls', 'view_iou'),
+        init: Mapping[str, float] | None = None,
+        min_pool: int = 3,
+        decimals: int | None = 2,
+    ) -> None:
+        super().__init__()
+        init = {**DEFAULT_INIT, **(init or {})}
+        missing = [name for name in scores if name not in init]
+        if missing:
+            raise ValueError(f'init has no threshold for the scores {missing}')
+        self.class_names, self.score_names = list(class_names), list(scores)
+        self.min_pool, self.decimals = min_pool, decimals
+        start = torch.tensor([[float(init[name])] * len(class_names) for name in scores])
+        self.register_buffer('high', start.clone())
+        self.register_buffer('low', start.clone())
+        self._init = start
+
+    @torch.no_grad()
+    def fit(self, pools: Mapping[tuple[str, int], Tensor]) -> None:
+        """Refits all thresholds; classes whose pool is too small return to ``init``.
+
+        Args:
+            pools: scores of trusted predictions by (score name, class index).
+        """
+        high, low = self._init.clone(), self._init.clone()
+        for row, name in enumerate(self.score_names):
+            for column in range(len(self.class_names)):
+                pool = pools.get((name, column))
+                if pool is None or len(pool) < self.min_pool:
+                    continue
+                small, large = two_means(pool)
+                high[row, column] = floor_decimals(large, self.decimals)
+                low[row, column] = floor_decimals(small, self.decimals)
+        self.high.copy_(high)
+        self.low.copy_(low)
+
+    def levels(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Level of predictions.
+
+        Args:
+            scores: (N, S).
+            labels: (N,) class indices.
+
+        Returns:
+            (N,) long: 2 where all scores exceed the high thresholds, 1 where all exceed the
+            low ones, else 0.
+        """
+        above_high = (scores > self.high.T[labels]).all(1)
+        above_low = (scores > self.low.T[labels]).all(1)
+        return above_high.long() + (above_high | above_low).long()
+
+    def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """(N,) bool: at least ambiguous."""
+        return self.levels(scores, labels) >= 1

@@ -1,0 +1,25 @@
+"""Semi-supervised 3D detection on mmdet3d."""
+
+from mmdistill.det3d.bank_feed import ObjectBankHook, ObjectBankSample
+from mmdistill.det3d.datasets import LoadLiDARPoints, SemiDet3DDataset
+from mmdistill.det3d.hssda import HSSDA
+from mmdistill.det3d.kitti_metric import KittiMetric
+from mmdistill.det3d.mean_teacher_3d import MeanTeacher3D
+from mmdistill.det3d.mining import PseudoMiningHook
+from mmdistill.det3d.preprocessor import SemiDet3DPreprocessor
+from mmdistill.det3d.semi_detector import SemiDet3D
+from mmdistill.det3d.soft_heads import SoftAnchor3DHead
+
+__all__ = [
+    'HSSDA',
+    'KittiMetric',
+    'LoadLiDARPoints',
+    'MeanTeacher3D',
+    'ObjectBankHook',
+    'ObjectBankSample',
+    'PseudoMiningHook',
+    'SemiDet3D',
+    'SemiDet3DDataset',
+    'SemiDet3DPreprocessor',
+    'SoftAnchor3DHead',
+]

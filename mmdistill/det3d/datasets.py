@@ -1,0 +1,182 @@
+"""Labelled and unlabelled frames of one mmdet3d dataset, with clear errors for broken files."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import Compose
+from mmdet3d.datasets.transforms import LoadPointsFromFile
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+from torch.utils.data import Dataset
+
+from mmdistill.core.errors import UserError
+from mmdistill.det3d.semi_split import read_split
+from mmdistill.registry import DATASETS, TRANSFORMS
+
+ROLES = ('all', 'labeled', 'unlabeled')
+
+
+class BrokenFrameError(UserError):
+    """A file of one frame cannot be used; the message names the file."""
+
+
+@TRANSFORMS.register_module()
+class LoadLiDARPoints(LoadPointsFromFile):
+    """``LoadPointsFromFile`` that says which file is broken and how.
+
+    Raises:
+        BrokenFrameError: the file is missing, empty, cut off or holds no finite point.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Loads and checks the points of one frame; points that are not finite are dropped."""
+        path = results['lidar_points']['lidar_path']
+        if Path(path).is_file():
+            size, row = Path(path).stat().st_size, 4 * self.load_dim
+            if size == 0 or size % row:
+                problem = 'is empty' if size == 0 else f'has {size} bytes, no multiple of {row}'
+                raise BrokenFrameError(f'{path} {problem}: copy the file again')
+        try:
+            results = super().transform(results)
+        except FileNotFoundError as error:
+            raise BrokenFrameError(f'{path} is missing: check data_root and data_prefix') from error
+        points = results['points']
+        finite = points.tensor.isfinite().all(1)
+        if not finite.any():
+            raise BrokenFrameError(f'{path} holds no finite point: copy the file again')
+        if not finite.all():
+            results['points'] = points[finite]
+        return results
+
+
+@DATASETS.register_module()
+class SemiDet3DDataset(Dataset):
+    """An mmdet3d dataset seen as labelled and unlabelled frames.
+
+    Every sample carries the meta entries ``labeled``, ``hidden`` and, when known, ``plane``.
+    Annotations of unlabelled frames are taken away before the pipeline runs: training cannot
+    read them. With ``keep_hidden`` they travel as ``hidden`` for the quality log only.
+
+    Args:
+        dataset: config of any mmdet3d dataset; its own pipeline is not used.
+        split_file: labelled frames, a line each: frame id, optionally its index in train.txt.
+        role: ``'all'``, ``'labeled'`` or ``'unlabeled'`` frames.
+        pipeline: transforms of every frame; ``LoadAnnotations3D`` finds empty annotations for
+            unlabelled ones.
+        keep_hidden: keep hidden annotations for pseudo-label precision and recall.
+        max_broken: unlabelled frames with broken files that are skipped with a warning before
+            the run stops; a broken labelled frame stops it at once.
+
+    Raises:
+        UserError: the split names unknown frames, or no frame is left.
+    """
+
+    def __init__(
+        self,
+        dataset: dict,
+        split_file: str,
+        role: str = 'all',
+        pipeline: Sequence[dict] = (),
+        keep_hidden: bool = True,
+        max_broken: int = 10,
+    ) -> None:
+        if role not in ROLES:
+            raise UserError(f'role must be one of {ROLES}, got {role!r}')
+        quiet = dict(dataset, pipeline=[], filter_empty_gt=False, test_mode=False)
+        self.dataset: BaseDataset = DATASETS.build(quiet)
+        self.split_file, self.role = split_file, role
+        self.keep_hidden, self.max_broken = keep_hidden, max_broken
+        self.broken: set[int] = set()
+        self.pipeline = Compose([TRANSFORMS.build(dict(each)) for each in pipeline])
+        self._ready = False
+        self.full_init()
+
+    @property
+    def metainfo(self) -> Mapping:
+        """Meta information of the wrapped dataset."""
+        return copy.deepcopy(self.dataset.metainfo)
+
+    def full_init(self) -> None:
+        """Reads the annotation file and the split once."""
+        if self._ready:
+            return
+        self.dataset.full_init()
+        ids = [int(self.dataset.get_data_info(row)['sample_idx']) for row in range(len(self.dataset))]
+        self.labeled_ids = set(read_split(self.split_file))
+        unknown = sorted(self.labeled_ids - set(ids))
+        if unknown:
+            raise UserError(
+                f'{self.split_file} names frame {unknown[0]:06d}, which is not among the '
+                f'{len(ids)} frames of {self.dataset.ann_file}: use the split of this data set'
+            )
+        wanted = {'all': (True, False), 'labeled': (True,), 'unlabeled': (False,)}[self.role]
+        self.rows = [row for row, each in enumerate(ids) if (each in self.labeled_ids) in wanted]
+        self.frame_ids = [ids[row] for row in self.rows]
+        if not self.rows:
+            raise UserError(f'{self.split_file} leaves no {self.role} frame')
+        self._ready = True
+        for transform in self.pipeline.transforms:
+            if hasattr(transform, 'bind_dataset'):
+                transform.bind_dataset(self)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def get_data_info(self, index: int) -> dict:
+        """The info of a frame, annotations of unlabelled frames emptied."""
+        info = copy.deepcopy(self.dataset.get_data_info(self.rows[index]))
+        info['labeled'] = self.frame_ids[index] in self.labeled_ids
+        info['box_type_3d'] = self.dataset.box_type_3d
+        info['box_mode_3d'] = self.dataset.box_mode_3d
+        info['plane'] = lidar_plane(info)
+        annotations = info['ann_info']
+        boxes, labels = annotations['gt_bboxes_3d'], annotations['gt_labels_3d']
+        info['hidden'] = None
+        if not info['labeled']:
+            if self.keep_hidden:
+                info['hidden'] = (boxes.tensor.numpy(), np.asarray(labels))
+            info.pop('instances', None)
+            info.pop('eval_ann_info', None)
+            info['ann_info'] = dict(gt_bboxes_3d=boxes[:0], gt_labels_3d=labels[:0])
+        return info
+
+    def __getitem__(self, index: int) -> Any:
+        """The frame after the pipeline; a broken unlabelled one is replaced by the next."""
+        for offset in range(len(self)):
+            info = self.get_data_info((index + offset) % len(self))
+            try:
+                return self.pipeline(info)
+            except BrokenFrameError as error:
+                if info['labeled']:
+                    raise
+                self._skip(info, error)
+        raise UserError(f'every frame of {self.dataset.ann_file} is broken')
+
+    def _skip(self, info: dict, error: BrokenFrameError) -> None:
+        """Remembers a broken frame, or stops when there are too many."""
+        frame = int(info['sample_idx'])
+        if frame not in self.broken:
+            self.broken.add(frame)
+            print_log(
+                f'frame {frame:06d} is skipped ({len(self.broken)} of at most {self.max_broken}): '
+                f'{error}',
+                logger='current',
+                level=30,
+            )
+        if len(self.broken) > self.max_broken:
+            raise UserError(
+                f'more than max_broken={self.max_broken} unlabelled frames are broken, the last: '
+                f'{error}'
+            ) from error
+
+
+def lidar_plane(info: Mapping) -> list[float] | None:
+    """Ground plane [a, b, c, d] in LiDAR coordinates from a KITTI info (camera coordinates)."""
+    plane = info.get('plane')
+    camera = info.get('lidar2cam')
+    if plane is None or camera is None:
+        return None
+    return (np.asarray(plane, dtype=float) @ np.asarray(camera, dtype=float)).tolist()

@@ -1,0 +1,316 @@
+"""HSSDA: Hierarchical Supervision and Shuffle Data Augmentation (CVPR 2023, arXiv:2304.01464).
+
+The teacher judges each of its boxes on a raw scene by several scores (classification,
+objectness, overlap with its answer on an augmented view). Per class and score, exact 2-means
+of the scores of trusted boxes gives a high and a low threshold. They sort the boxes:
+
+* high (all scores above the high thresholds): mined in rounds, stored, used as hard labels;
+* ambiguous (all above the low ones): labels with a soft weight, found in every step;
+* low: points inside are deleted from the student's scene, if it touches no kept box.
+
+The student's unlabelled scenes are cut into patches and shuffled; its features are put back.
+
+What the paper's text leaves open follows the official code. Deviations and switches:
+
+* thresholds are fitted exactly instead of by randomly initialised KMeans (B10);
+* a weight belongs to its box, not to an index (B1-B3); the teacher moves after the step (B5);
+* stored boxes are never corrected (B8): ``high.refresh=True`` forgets boxes that no longer
+  pass the low thresholds (ours);
+* threshold pools of the view overlap take all pairs (B9): ``pairs='best'`` takes one a box;
+* pedestrians get no ambiguous labels in the official code, against the paper:
+  ``ambiguous.exclude_classes=('Pedestrian',)`` (default: none excluded);
+* the soft weight is the product of ``ambiguous.weight`` scores: ``('cls', 'objectness')`` in
+  the official code; single-stage detectors have no objectness (default: all scores);
+* single-stage detectors remove points in boxes after NMS (official: proposals before it);
+* ``shuffle.unshuffle_at='middle_encoder'`` is the official place; a pillar encoder mixes
+  nothing in space, so ``'neck'`` or ``'backbone'`` is the useful one for PointPillars.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from mmengine.registry import MODELS as ROOT_MODELS
+from torch import Tensor
+
+from mmdistill.core.pseudo import PseudoStats
+from mmdistill.det3d.box_batch import BoxBatch
+from mmdistill.det3d.boxes import bev_iou, iou_3d, points_in_batch_boxes
+from mmdistill.det3d.pseudo_store import PseudoLabelStore
+from mmdistill.det3d.quality import hidden_stats
+from mmdistill.det3d.score_providers import build_score
+from mmdistill.det3d.semi_detector import SceneBatch, SemiDet3D
+from mmdistill.det3d.views import ViewRange
+from mmdistill.registry import MODELS
+
+HIGH, AMBIGUOUS, LOW = 2, 1, 0
+DEFAULTS: Mapping = MappingProxyType({})
+
+
+def overlap_sum(boxes: BoxBatch, kept: BoxBatch, space: str = 'bev') -> Tensor:
+    """(B, N) sum over kept boxes of the overlap with each box (hssda 1.4, 1.6, 1.7)."""
+    if kept.boxes.shape[1] == 0:
+        return boxes.boxes.new_zeros(boxes.boxes.shape[:2])
+    iou = bev_iou if space == 'bev' else iou_3d
+    return (iou(boxes.boxes, kept.boxes) * kept.valid[:, None]).sum(-1)
+
+
+def soft_weights(scores: Tensor, chosen: Sequence[int]) -> Tensor:
+    """(..., ) product of the chosen ones of (..., S) scores (hssda 1.6)."""
+    return scores[..., list(chosen)].prod(-1)
+
+
+def view_pairs(
+    weak: BoxBatch, other: BoxBatch, kept: BoxBatch, match_iou: float, pairs: str
+) -> tuple[Tensor, Tensor]:
+    """Overlaps between the two views for the threshold pool (hssda 1.4, S_iou).
+
+    Args:
+        weak: teacher's boxes of the raw view.
+        other: those of the augmented view in raw coordinates.
+        kept: trusted boxes.
+        match_iou: least overlap sum with the trusted boxes.
+        pairs: ``'all'`` positive pairs of one class, or the ``'best'`` of each box.
+
+    Returns:
+        (n,) overlaps and (n,) classes.
+    """
+    if min(weak.boxes.shape[1], other.boxes.shape[1], kept.boxes.shape[1]) == 0:
+        return weak.boxes.new_zeros(0), weak.labels.new_zeros(0)
+    matched = (overlap_sum(weak, kept) >= match_iou) & weak.valid
+    matched_other = (overlap_sum(other, kept) >= match_iou) & other.valid
+    overlap = bev_iou(weak.boxes, other.boxes)
+    alike = weak.labels[..., None] == other.labels[:, None]
+    overlap = overlap * (alike & matched[..., None] & matched_other[:, None])
+    if pairs == 'best':
+        overlap = overlap.amax(-1, keepdim=True)
+    labels = weak.labels[..., None].expand_as(overlap)
+    return overlap[overlap > 0], labels[overlap > 0]
+
+
+@MODELS.register_module()
+class HSSDA(SemiDet3D):
+    """The method; see the module's docstring and :class:`SemiDet3D` for shared arguments.
+
+    Args:
+        teacher_view: the teacher's augmented view.
+        scores: score providers, by name or config.
+        thresholds: config of the dual-threshold filter; without ``type`` the arguments of
+            ``DualThresholdFilter`` (``init``, ``min_pool``, ``decimals``).
+        match_iou: overlap sum from which a prediction counts as trusted.
+        pairs: ``'all'`` or ``'best'``, see :func:`view_pairs`.
+        high: ``min_points`` (more than 5 in the paper's code: 6), ``refresh``; None: no mining.
+        ambiguous: ``weight`` (score names), ``exclude_classes``; None: no soft labels.
+        low: ``score_thr`` of boxes whose points are removed; None: no removal.
+        **shared: arguments of :class:`SemiDet3D`, which refuses unknown ones.
+    """
+
+    def __init__(
+        self,
+        *,
+        teacher_view: dict | None = None,
+        scores: Sequence[str | dict] = ('cls', 'view_iou'),
+        thresholds: dict | None = None,
+        match_iou: float = 0.5,
+        pairs: str = 'all',
+        high: Mapping | None = DEFAULTS,
+        ambiguous: Mapping | None = DEFAULTS,
+        low: Mapping | None = DEFAULTS,
+        **shared: Any,
+    ) -> None:
+        super().__init__(**shared)
+        if pairs not in ('all', 'best'):
+            raise ValueError(f"pairs must be 'all' or 'best', got {pairs!r}")
+        view = dict(flip_prob=1.0, rotation=(-0.785, 0.785), scale=(0.91, 1.12))
+        self.teacher_view = ViewRange(**{**view, **(teacher_view or {})})
+        self.providers = [build_score(score) for score in scores]
+        self.score_names = [provider.name for provider in self.providers]
+        filter_cfg = dict(type='mmdistill.DualThresholdFilter', scores=tuple(self.score_names))
+        filter_cfg.update(class_names=self.class_names, **(thresholds or {}))
+        self.filter = ROOT_MODELS.build(filter_cfg)
+        self.store = PseudoLabelStore()
+        self.refresh_buffers = ['filter', 'store']
+        self.match_iou, self.pairs = match_iou, pairs
+        self.high = _options('high', high, dict(min_points=6, refresh=False))
+        self.ambiguous = _options(
+            'ambiguous', ambiguous, dict(weight=tuple(self.score_names), exclude_classes=())
+        )
+        self.low = _options('low', low, dict(score_thr=0.1))
+        if self.ambiguous:
+            self.weight_columns = [self.score_names.index(n) for n in self.ambiguous['weight']]
+            names = self.ambiguous['exclude_classes']
+            self.excluded = [self.class_names.index(name) for name in names]
+
+    # ---------------------------------------------------------------- teacher's judgement
+
+    def judge(self, points: Any, frames: list[int], purpose: int) -> tuple[BoxBatch, BoxBatch, Any]:
+        """Teacher's boxes of both views in raw coordinates and (B, N, S) scores of the raw view."""
+        generators = self.generators(frames, purpose)
+        uniform = torch.stack([torch.rand(3, generator=g) for g in generators])
+        view = self.teacher_view.draw(uniform).to(points.points.device)
+        moved = type(points)(view.points(points.points, points.sample), points.sample, points.batch)
+        weak, extra = self.teacher_predict(points)
+        other, _ = self.teacher_predict(moved)
+        other = other.with_boxes(view.inverse().boxes(other.boxes))
+        scores = [provider(weak, other, extra) for provider in self.providers]
+        return weak, other, torch.stack(scores, -1)
+
+    def kept_boxes(self, scenes: SceneBatch) -> BoxBatch:
+        """Ground truth of labelled scenes and stored (high) boxes of unlabelled ones."""
+        stored = [self.store.frame(frame) for frame in scenes.frames]
+        nothing = self.store.boxes[:0], self.store.labels[:0]
+        chosen = [
+            nothing if labeled else (boxes, labels)
+            for labeled, (boxes, labels, _) in zip(scenes.labeled, stored, strict=True)
+        ]
+        mined = BoxBatch.from_lists([each[0] for each in chosen], [each[1] for each in chosen])
+        return scenes.boxes + mined
+
+    # ---------------------------------------------------------------- online: three levels
+
+    def pseudo_labels(self, scenes: SceneBatch) -> tuple[BoxBatch, BoxBatch | None]:
+        """High, ambiguous and low level of a batch (hssda 1.5-1.7)."""
+        kept = self.kept_boxes(scenes)
+        rows = scenes.unlabeled_rows()
+        if len(rows) == 0 or not (self.ambiguous or self.low):
+            return kept, None
+        points = scenes.points.select(rows)
+        frames = [scenes.frames[row] for row in rows.tolist()]
+        weak, _, scores = self.judge(points, frames, purpose=1)
+        stored = kept.select(rows)
+        soft = self.soft_boxes(weak, stored, scores)
+        new = stored + soft
+        suppressed = None
+        if self.low:
+            untouched = overlap_sum(weak, new, '3d') <= 0
+            suppressed = weak.keep((weak.weights > self.low['score_thr']) & untouched)
+            suppressed = suppressed.scatter(rows, len(scenes.frames))
+        self.pseudo_stats = self.stats(weak, scores, new, [scenes.samples[r] for r in rows.tolist()])
+        return kept + soft.scatter(rows, len(scenes.frames)), suppressed
+
+    def soft_boxes(self, weak: BoxBatch, kept: BoxBatch, scores: Tensor) -> BoxBatch:
+        """Ambiguous boxes with their soft weights; they overlap no kept box."""
+        if not self.ambiguous:
+            return weak.keep(torch.zeros_like(weak.valid))
+        passed = self.levels(scores, weak.labels) >= AMBIGUOUS
+        for label in self.excluded:
+            passed &= weak.labels != label
+        soft = weak.keep(passed & (overlap_sum(weak, kept) == 0))
+        return soft.with_weights(soft_weights(scores, self.weight_columns))
+
+    def levels(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """(B, N) level of (B, N, S) scores by the current thresholds."""
+        flat = self.filter.levels(scores.flatten(0, 1), labels.flatten().clamp(min=0))
+        return flat.view(labels.shape)
+
+    def stats(self, weak: BoxBatch, scores: Tensor, new: BoxBatch, samples: list) -> PseudoStats:
+        """Counts for the pseudo-label quality log, precision where hidden truth is present."""
+        return hidden_stats(weak, new, scores, samples, len(self.class_names))
+
+    # ---------------------------------------------------------------- mining rounds
+
+    def mine(self, scenes: SceneBatch, round_index: int) -> list[dict]:
+        """Teacher's judgement of whole scenes, one record of CPU tensors per frame."""
+        kept = self.kept_boxes(scenes)
+        weak, other, scores = self.judge(scenes.points, scenes.frames, purpose=2)
+        trusted = overlap_sum(weak, kept)
+        inside = points_in_batch_boxes(
+            scenes.points.points[:, :3], scenes.points.sample, weak.boxes, weak.valid
+        )
+        counts = torch.zeros(weak.boxes.shape[:2], device=inside.device)
+        counts.index_add_(0, scenes.points.sample, inside.to(counts.dtype))
+        records = []
+        for row, frame in enumerate(scenes.frames):
+            own = torch.tensor([row], device=weak.boxes.device)
+            pair = [each.select(own) for each in (weak, other, kept)]
+            overlaps, classes = view_pairs(*pair, self.match_iou, self.pairs)
+            valid = weak.valid[row]
+            record = dict(
+                boxes=weak.boxes[row][valid],
+                labels=weak.labels[row][valid],
+                scores=scores[row][valid],
+                trusted=trusted[row][valid],
+                points=counts[row][valid],
+                pair_iou=overlaps,
+                pair_label=classes,
+            )
+            record = {name: value.cpu() for name, value in record.items()}
+            records.append(dict(record, frame=frame, labeled=scenes.labeled[row]))
+        return records
+
+    def refresh(self, records: list[dict]) -> None:
+        """Fits the thresholds and mines the high level; independent of the records' order."""
+        records = sorted(records, key=lambda record: record['frame'])
+        self.filter.fit(self.score_pools(records))
+        if not self.high:
+            return
+        parts = {name: [] for name in ('frames', 'boxes', 'labels', 'scores')}
+        for record in records:
+            if record['labeled']:
+                continue
+            level = self.filter.levels(
+                record['scores'].to(self.filter.high.device),
+                record['labels'].to(self.filter.high.device),
+            ).cpu()
+            mined = (level == HIGH) & (record['trusted'] == 0)
+            mined &= record['points'] >= self.high['min_points']
+            parts['frames'].append(torch.full((int(mined.sum()),), record['frame']))
+            parts['boxes'].append(record['boxes'][mined])
+            parts['labels'].append(record['labels'][mined])
+            parts['scores'].append(record['scores'][mined, 0])
+        if parts['frames']:
+            found = {name: torch.cat(value) for name, value in parts.items()}
+            evict = self.fallen(records) if self.high['refresh'] else None
+            self.store.update(found, int(self.store.version), evict)
+
+    def score_pools(self, records: list[dict]) -> dict[tuple[str, int], Tensor]:
+        """Scores of trusted predictions by (score name, class), over all frames (hssda 1.4)."""
+        trusted = [record['trusted'] >= self.match_iou for record in records]
+        labels = torch.cat([r['labels'][t] for r, t in zip(records, trusted, strict=True)])
+        scores = torch.cat([r['scores'][t] for r, t in zip(records, trusted, strict=True)])
+        pair_iou = torch.cat([record['pair_iou'] for record in records])
+        pair_label = torch.cat([record['pair_label'] for record in records])
+        pools = {}
+        for column, name in enumerate(self.score_names):
+            for label in range(len(self.class_names)):
+                own = scores[labels == label, column]
+                if name == 'view_iou':
+                    own = pair_iou[pair_label == label]
+                pools[name, label] = own
+        return pools
+
+    def fallen(self, records: list[dict]) -> Tensor:
+        """(stored,) bool: boxes on which no prediction of their class passes the low thresholds."""
+        seen = {record['frame']: record for record in records}
+        fallen = torch.zeros(len(self.store), dtype=torch.bool)
+        for frame in self.store.frame_ids():
+            record = seen.get(frame)
+            if record is None:
+                continue
+            boxes, labels, _ = (each.cpu() for each in self.store.frame(frame))
+            passed = (
+                self.filter.levels(
+                    record['scores'].to(self.filter.high.device),
+                    record['labels'].to(self.filter.high.device),
+                ).cpu()
+                >= AMBIGUOUS
+            )
+            holds = bev_iou(boxes, record['boxes']) >= self.match_iou
+            holds &= passed[None] & (labels[:, None] == record['labels'][None])
+            fallen[self.store.frames.cpu() == frame] = ~holds.any(1)
+        return fallen
+
+
+def _options(name: str, given: Mapping | None, defaults: dict) -> dict | None:
+    """Defaults overridden by what is given; None switches the level off.
+
+    Raises:
+        ValueError: an unknown key.
+    """
+    if given is None:
+        return None
+    unknown = set(given) - set(defaults)
+    if unknown:
+        raise ValueError(f'{name}: unknown keys {sorted(unknown)}; known: {sorted(defaults)}')
+    return {**defaults, **given}

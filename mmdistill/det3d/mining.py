@@ -1,0 +1,93 @@
+"""Mining rounds of HSSDA: the teacher reads every training frame, thresholds and store move on."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.dist import get_rank, get_world_size
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader, Subset
+
+from mmdistill.core.hooks.threshold_refresh import ThresholdRefreshHook
+from mmdistill.det3d.bank_feed import add_mined, semi_dataset
+from mmdistill.registry import HOOKS
+
+
+@HOOKS.register_module()
+class PseudoMiningHook(ThresholdRefreshHook):
+    """Every ``interval``: two-view teacher pass over all frames, thresholds, mining, bank.
+
+    Every rank reads its share; rank 0 fits and mines; all ranks receive the same thresholds,
+    store and bank. Each version of the store is also written to ``work_dir/pseudo_labels``.
+
+    Args:
+        interval: iterations (or epochs with ``by_epoch``) between two rounds; the paper's
+            PV-RCNN uses 5 epochs.
+        by_epoch: count epochs instead of iterations.
+        begin: first iteration or epoch with a round.
+        batch_size: frames per teacher batch.
+        num_workers: loader processes.
+    """
+
+    def __init__(
+        self,
+        interval: int,
+        by_epoch: bool = False,
+        begin: int = 0,
+        batch_size: int = 4,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(interval=interval, by_epoch=by_epoch, begin=begin)
+        self.batch_size, self.num_workers = batch_size, num_workers
+
+    def collect_records(self, runner: Runner) -> list[dict]:
+        """This rank's records of its share of the frames."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        was_training = model.training
+        model.eval()
+        records = []
+        for batch in self._frames(runner):
+            data = model.data_preprocessor(batch, True)
+            scenes = model.read_batch(data['inputs'], data['data_samples'])
+            records.extend(model.mine(scenes, int(model.store.version)))
+        model.train(was_training)
+        return records
+
+    def _frames(self, runner: Runner) -> Iterator[Any]:
+        """Batches of this rank's frames in a fixed order; no global random number is drawn."""
+        dataset = runner.train_dataloader.dataset
+        rows = range(get_rank(), len(dataset), get_world_size())
+        loader = DataLoader(
+            Subset(dataset, rows),
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            collate_fn=pseudo_collate,
+            generator=torch.Generator(),
+        )
+        return iter(loader)
+
+    def after_refresh(self, runner: Runner) -> None:
+        """Every rank: the bank takes the mined objects; rank 0 writes the store and a summary."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if model.bank is not None:
+            add_mined(model.bank, semi_dataset(runner.train_dataloader.dataset), model.store)
+        if get_rank() != 0:
+            return
+        model.store.save(runner.work_dir, model.class_names)
+        counts = torch.bincount(model.store.labels, minlength=len(model.class_names)).tolist()
+        parts = []
+        for label, name in enumerate(model.class_names):
+            pairs = (
+                f'{score} {high:.2f}/{low:.2f}'
+                for score, high, low in zip(
+                    model.score_names,
+                    model.filter.high[:, label].tolist(),
+                    model.filter.low[:, label].tolist(),
+                    strict=True,
+                )
+            )
+            parts.append(f'{name}: {counts[label]} mined, thresholds {", ".join(pairs)}')
+        print_log(f'mining round {int(model.store.version)}: ' + '; '.join(parts), logger='current')

@@ -1,0 +1,81 @@
+"""Scores by which HSSDA judges a pseudo box; each is one configurable provider.
+
+A provider takes the teacher's boxes of the raw view, those of the augmented view mapped back
+to raw coordinates, and the further scores of the detector; it returns (B, N) scores.
+"""
+
+from torch import Tensor
+
+from mmdistill.det3d.box_batch import BoxBatch
+from mmdistill.det3d.boxes import bev_iou, iou_3d
+from mmdistill.registry import TASK_UTILS
+
+
+@TASK_UTILS.register_module()
+class ClsScore:
+    """``cls``: classification confidence of the final prediction."""
+
+    name = 'cls'
+
+    def __call__(self, boxes: BoxBatch, other: BoxBatch, extra: dict[str, Tensor]) -> Tensor:
+        """(B, N) scores."""
+        return boxes.weights
+
+
+@TASK_UTILS.register_module()
+class RoIObjectness:
+    """``objectness``: score of the proposal a box came from (two-stage detectors).
+
+    Raises:
+        ValueError: the detector's predictions have no ``roi_scores_3d``.
+    """
+
+    name = 'objectness'
+
+    def __call__(self, boxes: BoxBatch, other: BoxBatch, extra: dict[str, Tensor]) -> Tensor:
+        """(B, N) scores."""
+        if 'roi_scores_3d' not in extra:
+            raise ValueError(
+                "score 'objectness' needs predictions with roi_scores_3d (a two-stage detector); "
+                "for a single-stage detector use scores=('cls', 'view_iou')"
+            )
+        return extra['roi_scores_3d']
+
+
+@TASK_UTILS.register_module()
+class ViewIoU:
+    """``view_iou``: best overlap with any box, of any class, of the other view (hssda 1.5).
+
+    Args:
+        space: ``'bev'`` or ``'3d'``.
+    """
+
+    name = 'view_iou'
+
+    def __init__(self, space: str = 'bev') -> None:
+        if space not in ('bev', '3d'):
+            raise ValueError(f"space must be 'bev' or '3d', got {space!r}")
+        self.iou = bev_iou if space == 'bev' else iou_3d
+
+    def __call__(self, boxes: BoxBatch, other: BoxBatch, extra: dict[str, Tensor]) -> Tensor:
+        """(B, N) scores."""
+        if other.boxes.shape[1] == 0:
+            return boxes.boxes.new_zeros(boxes.boxes.shape[:2])
+        overlap = self.iou(boxes.boxes, other.boxes) * other.valid[:, None]
+        return overlap.amax(-1) * boxes.valid
+
+
+PROVIDERS = {'cls': 'ClsScore', 'objectness': 'RoIObjectness', 'view_iou': 'ViewIoU'}
+
+
+def build_score(score: str | dict) -> ClsScore | RoIObjectness | ViewIoU:
+    """Builds a provider from its name (``'cls'``) or config.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if isinstance(score, str):
+        if score not in PROVIDERS:
+            raise ValueError(f'unknown score {score!r}; known: {sorted(PROVIDERS)}')
+        score = dict(type=f'mmdistill.{PROVIDERS[score]}')
+    return TASK_UTILS.build(score)

@@ -1,0 +1,125 @@
+"""Views of a LiDAR scene: one similarity per sample, applied to points and boxes in a batch.
+
+A view is ``p -> s R F p`` with a reflection ``F`` (y -> -y), a rotation ``R`` about z and
+a scale ``s``: the augmentation chain of KITTI detectors (flip, rotation, scaling) written as
+one map, so that its inverse is exact and pseudo labels travel between views by algebra
+instead of by replaying recorded transforms.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+TWO_PI = 2 * torch.pi
+
+
+@dataclass(frozen=True)
+class ViewRange:
+    """How a view is drawn.
+
+    Attributes:
+        flip_prob: probability of the reflection y -> -y.
+        rotation: lowest and highest angle about z in radians.
+        scale: lowest and highest scale.
+    """
+
+    flip_prob: float = 0.0
+    rotation: tuple[float, float] = (0.0, 0.0)
+    scale: tuple[float, float] = (1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.flip_prob <= 1:
+            raise ValueError(f'flip_prob must lie in [0, 1], got {self.flip_prob}')
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f'scale must be an increasing positive pair, got {self.scale}')
+
+    def draw(self, uniform: Tensor) -> 'Similarity':
+        """Turns uniform numbers into one view per sample.
+
+        Args:
+            uniform: (B, 3) numbers in [0, 1): flip, angle, scale.
+        """
+        low, high = self.rotation
+        smallest, largest = self.scale
+        return Similarity(
+            flip=uniform[:, 0] < self.flip_prob,
+            angle=low + (high - low) * uniform[:, 1],
+            scale=smallest + (largest - smallest) * uniform[:, 2],
+        )
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """A batch of maps ``p -> s R(angle) F(flip) p`` about the sensor.
+
+    Attributes:
+        flip: (B,) bool, reflection y -> -y applied first.
+        angle: (B,) rotation about z in radians, applied second.
+        scale: (B,) scale, applied last.
+    """
+
+    flip: Tensor
+    angle: Tensor
+    scale: Tensor
+
+    @classmethod
+    def identity(cls, batch: int, device: torch.device | str = 'cpu') -> 'Similarity':
+        """The view that changes nothing."""
+        zeros = torch.zeros(batch, device=device)
+        return cls(flip=zeros.bool(), angle=zeros, scale=zeros + 1)
+
+    def to(self, device: torch.device | str) -> 'Similarity':
+        """The same views on another device."""
+        return Similarity(self.flip.to(device), self.angle.to(device), self.scale.to(device))
+
+    def matrices(self) -> Tensor:
+        """(B, 2, 2) linear part in the plane, scale included."""
+        cos, sin = self.angle.cos() * self.scale, self.angle.sin() * self.scale
+        mirror = 1 - 2 * self.flip.to(cos.dtype)
+        return torch.stack([cos, -sin * mirror, sin, cos * mirror], -1).view(-1, 2, 2)
+
+    def inverse(self) -> 'Similarity':
+        """The maps that undo these: ``(s R F)^-1 = s^-1 F R^-1 = s^-1 R(+-angle) F``."""
+        return Similarity(
+            flip=self.flip,
+            angle=torch.where(self.flip, self.angle, -self.angle),
+            scale=1 / self.scale,
+        )
+
+    def points(self, points: Tensor, sample: Tensor) -> Tensor:
+        """Maps points.
+
+        Args:
+            points: (P, 3 + F) xyz and further features in metres.
+            sample: (P,) index of the sample each point belongs to.
+
+        Returns:
+            (P, 3 + F) mapped points; further features are unchanged.
+        """
+        linear = self.matrices().to(points.dtype)[sample]
+        xy = torch.einsum('pij,pj->pi', linear, points[:, :2])
+        z = points[:, 2:3] * self.scale.to(points.dtype)[sample, None]
+        return torch.cat([xy, z, points[:, 3:]], 1)
+
+    def boxes(self, boxes: Tensor) -> Tensor:
+        """Maps boxes, yaw wrapped to [-pi, pi).
+
+        Args:
+            boxes: (B, N, 7 + V) [x, y, z, dx, dy, dz, yaw, velocity...]; two velocity
+                components, when present, follow the linear part.
+        """
+        linear = self.matrices().to(boxes.dtype)
+        scale = self.scale.to(boxes.dtype)[:, None, None]
+        xy = torch.einsum('bij,bnj->bni', linear, boxes[..., :2])
+        mirror = 1 - 2 * self.flip.to(boxes.dtype)
+        yaw = boxes[..., 6] * mirror[:, None] + self.angle.to(boxes.dtype)[:, None]
+        parts = [xy, boxes[..., 2:6] * scale, wrap_angle(yaw)[..., None]]
+        if boxes.shape[-1] >= 9:
+            parts.append(torch.einsum('bij,bnj->bni', linear, boxes[..., 7:9]))
+        return torch.cat(parts, -1)
+
+
+def wrap_angle(angle: Tensor) -> Tensor:
+    """Angles in radians wrapped to [-pi, pi)."""
+    return torch.remainder(angle + torch.pi, TWO_PI) - torch.pi
