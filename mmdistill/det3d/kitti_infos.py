@@ -195,11 +195,13 @@ def _instances(objects: list[KittiObject], calibration: Calibration, seen: np.nd
 
 
 def dump_infos(data_list: list[dict], path: str | Path) -> None:
-    """Writes an info file, whole or not at all."""
+    """Writes an info file, whole or not at all; equal infos give equal bytes."""
     path = Path(path)
     part = path.with_name(path.name + '.part')
     with part.open('wb') as file:
-        pickle.dump({'metainfo': dict(_METAINFO), 'data_list': data_list}, file, protocol=4)
+        pickler = pickle.Pickler(file, protocol=4)
+        pickler.fast = True  # no memo: bytes do not depend on which values share an object
+        pickler.dump({'metainfo': _METAINFO, 'data_list': data_list})
     os.replace(part, path)
 
 
