@@ -100,8 +100,8 @@ def check_frame() -> Iterator[Finding]:
         line = setup_line('pip install torch==2.12.1 torchvision==0.27.1')
         if module is None:
             yield Finding(name, 'fail', error, line)
-        elif name == 'torch' and numbers(release(name)) < (2, 5):
-            yield Finding(name, 'fail', f'{release(name)}; 2.5 or newer is needed', line)
+        elif name == 'torch' and numbers(release(name)) < (2, 6):
+            yield Finding(name, 'fail', f'{release(name)}; 2.6 or newer is needed', line)
         else:
             tried = '' if release(name) == tested else f' (tested: {tested})'
             yield Finding(name, 'ok', release(name) + tried)
