@@ -8,7 +8,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from mmdistill.core.dist import gather_objects
-from mmdistill.core.rng import rng_state, set_rng_state
+from mmdistill.core.rng import rng_state
 
 
 def plain_model(model: nn.Module) -> nn.Module:
@@ -94,12 +94,3 @@ def restore_model_part(runner, state: dict[str, Any]) -> None:
         buffers[name].copy_(value)
     for name, value in state['grads'].items():
         params[name].grad = value.to(params[name].device)
-
-
-def restore_generators(state: dict[str, Any]) -> None:
-    """Puts this rank's generators back.
-
-    Args:
-        state: This rank's entry of :func:`gather_rank_states`.
-    """
-    set_rng_state(state['rng'])

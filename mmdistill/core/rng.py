@@ -1,5 +1,6 @@
 """Random numbers as a function of a position, and the generators' state as plain data."""
 
+# ruff: noqa: NPY002  (transforms of all hosts draw from numpy's global generator)
 import hashlib
 import random
 from collections.abc import Iterator

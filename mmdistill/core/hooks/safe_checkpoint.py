@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from mmdistill.core import checkpoint_io as io
 from mmdistill.core.compat import allow_mmengine_globals
-from mmdistill.core.dist import broadcast_object
 from mmdistill.core.errors import UserError, did_you_mean
-from mmdistill.core.rank_state import gather_rank_states, restore_generators, restore_model_part
+from mmdistill.core.rank_state import gather_rank_states
 from mmdistill.core.rank_vote import RankVote
+from mmdistill.core.resume import choose_checkpoint, data_identity, restore_place
 from mmdistill.core.rng import rng_state, set_rng_state
 from mmdistill.registry import HOOKS
 
@@ -120,11 +119,9 @@ class SafeCheckpointHook(CheckpointHook):
         self._folder = self._checkpoint_folder(runner)
         # the runner offers no public way to choose the file between its two steps
         if runner._resume:
-            path, error = broadcast_object(self._choose(runner) if runner.rank == 0 else None)
-            if error:
-                raise UserError(error)
-            runner._resume = path is not None
-            runner._load_from = path or runner._load_from
+            found = choose_checkpoint(runner, self._folder, self.filename_tmpl)
+            runner._resume = found is not None
+            runner._load_from = found or runner._load_from
 
     def _checkpoint_folder(self, runner) -> Path:
         """Work dir, or ``out_dir/<name of the work dir>``."""
@@ -137,32 +134,14 @@ class SafeCheckpointHook(CheckpointHook):
             )
         return Path(self.out_dir) / Path(runner.work_dir).name
 
-    def _choose(self, runner) -> tuple[str | None, str | None]:
-        """Finds the file to resume from; (path or None, error or None)."""
-        log = runner.logger.warning
-        try:
-            if runner._resume == 'auto' or runner._load_from is None:
-                path = io.newest_valid(self._folder, self.filename_tmpl, log=log)
-                if path is None:
-                    log(f'Nothing to resume in {self._folder} so far: the training starts anew')
-                return (None if path is None else str(path)), None
-            reason = None
-            if '://' not in runner._load_from:
-                reason = io.why_invalid(runner._load_from)
-            if reason is None:
-                return runner._load_from, None
-            return None, (
-                f'{runner._load_from}: cannot resume from it, {reason}. Give another file, or '
-                '--resume alone for the newest valid one in the work dir'
-            )
-        except UserError as error:
-            return None, str(error)
-
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Takes our part of a checkpoint that is resumed."""
         if runner._resume:
-            self._resumed = checkpoint.get(KEY, {})
-            self._resumed['ok'] = KEY in checkpoint
+            self._resumed = checkpoint.get(KEY)
+            if self._resumed is None:
+                runner.logger.warning(
+                    'The checkpoint was not written by SafeCheckpointHook: no exact resume'
+                )
 
     def before_train(self, runner) -> None:
         """Cleans up after dead writers, and restores what the runner did not."""
@@ -186,43 +165,15 @@ class SafeCheckpointHook(CheckpointHook):
         if self._resumed is None:
             return
         self.saved_iter = runner.iter
-        self._restore(runner)
+        restore_place(runner, self._resumed)
         if not hasattr(runner.train_loop, 'val_pending'):
             self.restore_generators(runner)
 
-    def _restore(self, runner) -> None:
-        """Restores the place in the data, buffers and gradients of this rank."""
-        saved, loop, warn = self._resumed, runner.train_loop, runner.logger.warning
-        if not saved['ok']:
-            warn('The checkpoint was not written by SafeCheckpointHook: no exact resume')
-            return
-        here = _data_identity(runner)
-        for key in ('length', 'batch_size', 'world_size'):
-            if saved['data'][key] != here[key]:
-                warn(
-                    f'{key} of the training data is {here[key]} and was {saved["data"][key]} in '
-                    'the checkpoint: the order of the samples differs from an unbroken run'
-                )
-        sampler, seed = _sampler(loop.dataloader), saved['data']['seed']
-        if seed is not None and sampler.seed != seed:
-            sampler.seed = seed
-        if hasattr(loop, 'val_pending'):
-            loop.val_pending = saved['val_due'] and runner.val_loop is not None
-        elif type(loop) is IterBasedTrainLoop:
-            warn('IterBasedTrainLoop replays the data; mmdistill.IterTrainLoop resumes exactly')
-        elif isinstance(loop, EpochBasedTrainLoop) and runner.iter % len(loop.dataloader):
-            warn(
-                'The checkpoint lies within an epoch, which EpochBasedTrainLoop starts again; '
-                'mmdistill.EpochTrainLoop goes on within it'
-            )
-        if len(saved['ranks']) == runner.world_size:
-            restore_model_part(runner, saved['ranks'][runner.rank])
-
     def restore_generators(self, runner) -> None:
         """Restores the random number generators; our train loops call it at the right place."""
-        saved, self._resumed = self._resumed, None
-        if saved and saved['ok'] and len(saved['ranks']) == runner.world_size:
-            restore_generators(saved['ranks'][runner.rank])
+        if self._resumed is not None and len(self._resumed['ranks']) == runner.world_size:
+            set_rng_state(self._resumed['ranks'][runner.rank]['rng'])
+        self._resumed = None
 
     # ------------------------------------------------------------------ save
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
@@ -270,7 +221,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._payload = dict(
             version=1,
             ranks=ranks,
-            data=dict(_data_identity(runner), batches=meta['iter']),
+            data=dict(data_identity(runner), batches=meta['iter']),
             val_due=bool(getattr(loop, 'val_pending', False)) and not self._metrics_known,
         )
         kept = [other for other in hub.runtime_info.get('kept_ckpts', []) if other != name]
@@ -396,22 +347,3 @@ class SafeCheckpointHook(CheckpointHook):
             for old, name in outdated:
                 if old is not None and Path(old).name != name:
                     Path(old).unlink(missing_ok=True)
-
-
-def _sampler(loader) -> Any:
-    """The sampler that chooses the indices of a data loader."""
-    batch_sampler = getattr(loader, 'batch_sampler', None)
-    inner = getattr(batch_sampler, 'sampler', None)
-    return loader.sampler if inner is None else inner
-
-
-def _data_identity(runner) -> dict[str, Any]:
-    """What has to be equal for two runs to see the samples in the same order."""
-    loader = runner.train_loop.dataloader
-    seed = getattr(_sampler(loader), 'seed', None)
-    return dict(
-        seed=None if seed is None else int(seed),
-        length=len(loader.dataset),
-        batch_size=loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None),
-        world_size=runner.world_size,
-    )
