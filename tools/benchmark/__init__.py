@@ -1,0 +1,1 @@
+"""Benchmarks of all methods; the demo uses their training runs."""

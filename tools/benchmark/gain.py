@@ -1,0 +1,120 @@
+"""What a method gains: ``gain.py hssda --seeds 0 1 2 [--quick] --out FILE.json``.
+
+Every row of a seed starts from the same burn-in and sees the same data for the same number of
+iterations. Finished rows are kept in the work dir: the same call after an interruption goes on
+where it was. The last line names the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmark import environment, methods
+from benchmark.jobs import Job, alone_in, clock, run_jobs
+from benchmark.tables import comparison, summarise, text_table
+from benchmark.training import ROOT, TRAIN, Training, write_json
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('name', help=f'method: {", ".join(methods.names())}')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--out', type=Path, required=True, metavar='FILE.json')
+    parser.add_argument('--quick', action='store_true', help='few frames and iterations')
+    parser.add_argument('--rows', nargs='+', metavar='ROW', help='some rows only')
+    parser.add_argument('--jobs', type=int, default=1, help='processes side by side')
+    parser.add_argument('--work-dir', type=Path, help='default: work_dirs/gain/NAME')
+    parser.add_argument('--train-script', type=Path, default=TRAIN, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.jobs < 1 or min(args.seeds) < 0 or len(set(args.seeds)) < len(args.seeds):
+        parser.error('--jobs must be at least 1, --seeds different numbers from 0')
+    return args
+
+
+def result_of(name: str, args: argparse.Namespace, jobs: list[Job], wall: float) -> dict:
+    """The content of the JSON file: all rows that are there."""
+    rows = []
+    for job in jobs:
+        if isinstance(job, Training) and (found := job.result()):
+            row = {'label': job.label, 'key': job.key, 'seed': job.seed}
+            rows.append({**row, **{k: found[k] for k in ('metrics', 'seconds', 'commit')}})
+    return {
+        'name': name,
+        'command': shlex.join(['python', 'tools/benchmark/gain.py', *sys.argv[1:]]),
+        'commit': environment.commit(),
+        'versions': environment.versions(),
+        'hardware': environment.hardware(),
+        'quick': args.quick,
+        'seeds': args.seeds,
+        'wall_seconds': wall,
+        'rows': rows,
+        'summary': summarise(rows),
+    }
+
+
+def verdict(name: str, gain: methods.Gain, summary: list[dict]) -> str:
+    """The last line."""
+    means = {each['label']: each['mean'] for each in summary if each['metric'] == gain.metric}
+    method, baseline = gain.rows[gain.method], gain.rows[gain.baseline]
+    missing = [label for label in (method, baseline) if label not in means]
+    if missing:
+        return f'gain {name}: no result for {" and ".join(missing)}'
+    # rounded first, so that the line adds up
+    high, low = round(means[method], 1), round(means[baseline], 1)
+    difference = f'{high - low:+.1f} {gain.metric}'
+    return f'gain {name}: {method} {high:.1f} vs {baseline} {low:.1f} ({difference})'
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the comparison; returns the exit code."""
+    args = parse(argv)
+    gain = methods.find(args.name).GAIN
+    keys = args.rows or list(gain.rows)
+    unknown = [key for key in keys if key not in gain.rows]
+    if unknown:
+        print(f'gain: no row {unknown[0]!r}; rows are {", ".join(gain.rows)}', file=sys.stderr)
+        return 2
+    folder = args.work_dir or ROOT / 'work_dirs' / 'gain' / args.name
+    folder = Path(folder, 'quick' if args.quick else 'full').absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    if not alone_in(folder):
+        print(f'gain: another call works in {folder}; give another --work-dir', file=sys.stderr)
+        return 2
+    script = args.train_script.absolute()
+    per_seed = [gain.jobs(folder, seed, keys, args.quick, script) for seed in args.seeds]
+    jobs = [job for jobs in per_seed for job in jobs]
+    start = time.monotonic()
+
+    def save(_: Job) -> None:
+        write_json(args.out, result_of(args.name, args, jobs, time.monotonic() - start))
+
+    try:
+        failed = run_jobs(jobs, args.jobs, save)
+    except KeyboardInterrupt:
+        return 130
+    result = result_of(args.name, args, jobs, time.monotonic() - start)
+    write_json(args.out, result)
+    print()
+    if result['summary']:
+        title = f'{args.name}, seeds {" ".join(map(str, args.seeds))}'
+        print(text_table(comparison(result['summary'], gain.columns, title)))
+    for job, why in failed.items():
+        print(f'FAILED {job}: {why}')
+    commits = {row['commit'] for row in result['rows']}
+    if len(commits) > 1:
+        print(f'rows were made by different commits: {", ".join(sorted(commits))}')
+    print(f'{clock(result["wall_seconds"])} in total, written to {args.out}')
+    last = verdict(args.name, gain, result['summary'])
+    print(last)
+    return 1 if failed or 'no result' in last else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

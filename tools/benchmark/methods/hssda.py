@@ -1,0 +1,213 @@
+"""HSSDA on synthetic KITTI: what it gains over labels alone and over a mean teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.jobs import Job
+from benchmark.methods import Gain
+from benchmark.training import ROOT, TRAIN, SyntheticData, Training, config_of
+
+CONFIGS = ROOT / 'configs' / 'hssda'
+NAME = '{}_pointpillars_synthetic-kitti.py'
+CLASSES = ('Car', 'Pedestrian', 'Cyclist')
+METRIC = 'mAP40_3D_moderate'
+NO_POOL = 10**9
+"""A pool of scores is never this large: thresholds stay at their initial values."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Size of a comparison.
+
+    Attributes:
+        train: training frames.
+        val: validation frames.
+        iterations: of each training; None takes those of the config.
+    """
+
+    train: int
+    val: int
+    iterations: int | None = None
+
+
+FULL = Sizes(train=200, val=60)
+QUICK = Sizes(train=40, val=12, iterations=24)
+
+ROWS: Mapping[str, tuple[str, str, Mapping[str, object]]] = {
+    'supervised': ('supervised', 'supervised', {}),
+    'mean-teacher': ('mean teacher', 'mean-teacher', {}),
+    'hssda': ('HSSDA', 'hssda', {}),
+    'no-shuffle': ('HSSDA without shuffle', 'hssda', {'model.shuffle': None}),
+    # One fixed threshold per score: high and low coincide, so that no box is ambiguous.
+    'no-dual': (
+        'HSSDA without dual thresholds',
+        'hssda',
+        {
+            'model.thresholds.min_pool': NO_POOL,
+            'model.thresholds.init.cls': 0.3,
+            'model.thresholds.init.view_iou': 0.5,
+        },
+    ),
+    'no-removal': ('HSSDA without removal', 'hssda', {'model.low': None}),
+}
+"""Label, config and overrides by key."""
+BURN_IN = 'burn-in'
+
+
+def config_path(name: str) -> Path:
+    """A config of the comparison by the first part of its name."""
+    return CONFIGS / NAME.format(name)
+
+
+def data_options(config: Path, root: Path) -> dict[str, object]:
+    """Overrides that make a config read another synthetic data set."""
+    known = config_of(config)
+    split = Path(known.split_file).relative_to(known.data_root)
+    options: dict[str, object] = {
+        'train_dataloader.dataset.dataset.data_root': f'{root}/',
+        'train_dataloader.dataset.split_file': root / split,
+    }
+    for part in ('val', 'test'):
+        options[f'{part}_dataloader.dataset.data_root'] = f'{root}/'
+        options[f'{part}_evaluator.ann_file'] = root / 'kitti_infos_val.pkl'
+    return options
+
+
+def seed_options(config: Path, seed: int) -> dict[str, object]:
+    """Overrides that seed everything that is drawn."""
+    options: dict[str, object] = {'randomness.seed': seed, 'train_dataloader.sampler.seed': seed}
+    if 'detector' in config_of(config).model:
+        options['model.seed'] = seed
+    return options
+
+
+def length_options(config: Path, iterations: int | None) -> dict[str, object]:
+    """Overrides for another length: the schedule and all intervals shrink or grow with it."""
+    if iterations is None:
+        return {}
+    known = config_of(config)
+    factor = iterations / known.train_cfg.max_iters
+    options: dict[str, object] = {
+        'train_cfg.max_iters': iterations,
+        'train_cfg.val_interval': iterations,
+        'default_hooks.logger.interval': max(1, iterations // 8),
+    }
+
+    def scaled(value: int) -> int:
+        return max(1, round(value * factor))
+
+    for index, each in enumerate(known.param_scheduler):
+        for key in ('total_steps', 'begin', 'end', 'T_max'):
+            if key in each:
+                options[f'param_scheduler.{index}.{key}'] = scaled(each[key])
+    for index, hook in enumerate(known.custom_hooks):
+        if 'interval' in hook:
+            options[f'custom_hooks.{index}.interval'] = scaled(hook.interval)
+        if 'ramp_iters' in hook.get('momentum', {}):
+            ramp = scaled(hook.momentum.ramp_iters)
+            options[f'custom_hooks.{index}.momentum.ramp_iters'] = ramp
+    return options
+
+
+def clean(found: Mapping[str, float]) -> dict[str, float]:
+    """R40 moderate APs, the student's without prefix (the student is what the paper reports)."""
+    metrics = {}
+    for name, value in found.items():
+        name = name.removeprefix('student/').replace('Kitti/', '')
+        loose = name.endswith('_loose') or '2D' in name or 'AOS' in name
+        if 'AP40' in name and 'moderate' in name and not loose:
+            metrics[name.removesuffix('_strict')] = value
+    return metrics
+
+
+def training(
+    folder: Path, data: Path, seed: int, key: str, sizes: Sizes, script: Path = TRAIN
+) -> Training:
+    """The training of one row; its needs are not set."""
+    label, name, options = ROWS.get(key, ('burn-in', BURN_IN, {}))
+    config = config_path(name)
+    return Training(
+        name=key,
+        log=folder / f'{key}.log',
+        label=label,
+        key=key,
+        seed=seed,
+        config=config,
+        work_dir=folder / key,
+        clean=clean,
+        headline=METRIC,
+        script=script,
+        based_on=[sizes.train, sizes.val, seed],
+        options={
+            **data_options(config, data),
+            **seed_options(config, seed),
+            **length_options(config, sizes.iterations),
+            **options,
+        },
+    )
+
+
+def comparison(
+    folder: Path,
+    data: SyntheticData,
+    seed: int,
+    keys: Sequence[str],
+    sizes: Sizes,
+    script: Path = TRAIN,
+) -> list[Job]:
+    """Data set, burn-in and the rows that start from it."""
+    burn_in = training(folder, data.out, seed, BURN_IN, sizes, script)
+    burn_in.needs = (data.name,)
+    jobs: list[Job] = [data, burn_in]
+    for key in keys:
+        row = training(folder, data.out, seed, key, sizes, script)
+        row.options = {**row.options, 'load_from': burn_in.checkpoint}
+        row.based_on = burn_in.fingerprint()
+        row.needs = (burn_in.name,)
+        jobs.append(row)
+    costs = {'supervised': 1.0, BURN_IN: 1.0, 'mean-teacher': 1.6}
+    for job in jobs[1:]:
+        job.cost = job.iterations * costs.get(job.key, 2.0)
+    data.cost = 0.25 * (sizes.train + sizes.val)
+    return jobs
+
+
+def gain_jobs(
+    folder: Path, seed: int, keys: Sequence[str], quick: bool, script: Path = TRAIN
+) -> list[Job]:
+    """The jobs of one seed."""
+    sizes = QUICK if quick else FULL
+    home = folder / f'seed_{seed}'
+    data = SyntheticData(
+        name=f'seed {seed} data',
+        log=home / 'data.log',
+        kind='kitti',
+        out=home / 'data',
+        train=sizes.train,
+        val=sizes.val,
+        seed=seed,
+        replace=True,
+    )
+    jobs = comparison(home, data, seed, keys, sizes, script)
+    names = {job.name: f'seed {seed} {job.label}' for job in jobs[1:]}
+    for job in jobs[1:]:
+        job.name = names[job.name]
+        job.needs = tuple(names.get(need, need) for need in job.needs)
+    return jobs
+
+
+GAIN = Gain(
+    rows={key: label for key, (label, _, _) in ROWS.items()},
+    method='hssda',
+    baseline='supervised',
+    metric=METRIC,
+    columns={
+        **{name: f'{name}_3D_AP40_moderate' for name in CLASSES},
+        'mean': METRIC,
+        "mean (teacher's)": f'teacher/{METRIC}',
+    },
+    jobs=gain_jobs,
+)

@@ -1,0 +1,203 @@
+"""Jobs of a comparison: a synthetic data set, and one training with its final validation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from mmengine.config import Config
+
+from benchmark import scalars
+from benchmark.environment import commit
+from benchmark.jobs import Job, JobError
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = ROOT / 'tools' / 'train.py'
+SYNTHETIC = ROOT / 'tools' / 'dataset_converters' / 'make_synthetic.py'
+
+
+@cache
+def config_of(path: Path) -> Config:
+    """A config file, read once."""
+    return Config.fromfile(path)
+
+
+def option_key(config: Config, key: str) -> str:
+    """A dotted key as ``--cfg-options`` wants it: with a ``+`` when the config lacks it."""
+    node = config
+    for part in key.split('.'):
+        if isinstance(node, (list, tuple)):
+            node = node[int(part)]
+        elif isinstance(node, Mapping) and part in node:
+            node = node[part]
+        else:
+            return f'+{key}'
+    return key
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes a JSON file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    part.write_text(json.dumps(content, indent=1) + '\n')
+    os.replace(part, path)
+
+
+def read_json(path: Path) -> dict:
+    """The content of a JSON file, nothing when it is missing or broken."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+@dataclass
+class SyntheticData(Job):
+    """Generates a data set with ``make_synthetic.py``; does nothing when it is there.
+
+    Args:
+        kind: sub-command.
+        out: folder of the data set.
+        train: training frames.
+        val: validation frames.
+        seed: of the data.
+        replace: replaces a data set made with other settings; otherwise that is an error.
+        options: further arguments.
+    """
+
+    kind: str = ''
+    out: Path = Path()
+    train: int = 0
+    val: int = 0
+    seed: int = 0
+    replace: bool = False
+    options: tuple[str, ...] = ()
+
+    def _settings(self) -> dict:
+        return {'kind': self.kind, 'train': self.train, 'val': self.val, 'seed': self.seed}
+
+    def command(self) -> list[str]:
+        """The converter's command line."""
+        sizes = [f'--{k}={v}' for k, v in self._settings().items() if k != 'kind']
+        done = [sys.executable, str(SYNTHETIC), self.kind, f'--out={self.out}', '--workers=0']
+        there = read_json(self.out / 'manifest.json')
+        other = any(there.get(key) != value for key, value in self._settings().items())
+        if self.replace and there and other:
+            done.append('--overwrite')
+        return [*done, *sizes, *self.options]
+
+    def fraction(self) -> float:
+        """From the converter's own progress."""
+        text = self.log.read_text(errors='replace') if self.log.is_file() else ''
+        found = re.findall(r'scenes: (\d+)/(\d+)', text)
+        return int(found[-1][0]) / int(found[-1][1]) if found else 0.0
+
+    def summary(self) -> str:
+        """Sizes of the data set."""
+        return f'{self.train} training and {self.val} validation frames'
+
+
+@dataclass
+class Training(Job):
+    """One run of ``tools/train.py`` with a validation at its end.
+
+    What it was called with is kept beside its result; a call with another config, other options
+    or other data starts anew, the same call goes on or finds the result.
+
+    Args:
+        label: of the row in tables.
+        seed: of the row.
+        key: short name of the row.
+        config: config file.
+        options: overrides by dotted key.
+        work_dir: of the run.
+        clean: makes the row's metrics from the numbers of the last validation.
+        headline: metric that is shown when the run is done.
+        based_on: whatever else the result depends on, comparable as JSON.
+        script: trains; called like ``tools/train.py``.
+    """
+
+    label: str = ''
+    seed: int = 0
+    key: str = ''
+    config: Path = Path()
+    options: Mapping[str, object] = field(default_factory=dict)
+    work_dir: Path = Path()
+    clean: Callable[[dict], dict] = dict
+    headline: str = ''
+    based_on: object = None
+    script: Path = TRAIN
+
+    @property
+    def iterations(self) -> int:
+        """Length of the training."""
+        default = config_of(self.config).train_cfg.max_iters
+        return int(self.options.get('train_cfg.max_iters', default))
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last checkpoint."""
+        return self.work_dir / f'iter_{self.iterations}.pth'
+
+    def fingerprint(self) -> str:
+        """A hash of everything the result depends on but the code."""
+        options = {key: str(value) for key, value in self.options.items()}
+        parts = [config_of(self.config).pretty_text, options, self.based_on]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def _note(self) -> Path:
+        return self.work_dir / 'run.json'
+
+    def result(self) -> dict:
+        """``metrics``, ``seconds``, ``commit`` of a finished run; nothing before that."""
+        note = read_json(self._note)
+        return note if note.get('fingerprint') == self.fingerprint() and 'metrics' in note else {}
+
+    def is_done(self) -> bool:
+        """Whether there is a result of the same call."""
+        return bool(self.result())
+
+    def command(self) -> list[str]:
+        """The call of ``tools/train.py``; makes the work dir or goes on in it."""
+        note = read_json(self._note)
+        if note.get('fingerprint') != self.fingerprint():
+            if note:
+                shutil.rmtree(self.work_dir)
+            note = {'fingerprint': self.fingerprint(), 'seconds': 0.0}
+        write_json(self._note, note)
+        done = [sys.executable, str(self.script), str(self.config), '--work-dir']
+        done.append(str(self.work_dir))
+        known = config_of(self.config)
+        options = (f'{option_key(known, k)}={v}' for k, v in self.options.items())
+        return [*done, '--resume', '--cfg-options', *options]
+
+    def fraction(self) -> float:
+        """By logged iterations; the last validation counts for a tenth."""
+        return 0.9 * scalars.position(self.work_dir) / self.iterations
+
+    def ended(self, seconds: float, code: int) -> None:
+        """Keeps metrics and seconds, summed over interrupted calls."""
+        note = read_json(self._note)
+        note['seconds'] = note.get('seconds', 0.0) + seconds
+        found = scalars.validation(self.work_dir, self.iterations)
+        if found is not None and code == 0:
+            note.update(metrics=self.clean(found), commit=commit())
+        write_json(self._note, note)
+        if code:
+            raise JobError(f'exit code {code}')
+        if found is None:
+            raise JobError(f'stopped before the validation of iteration {self.iterations}')
+
+    def summary(self) -> str:
+        """The headline metric."""
+        value = self.result()['metrics'].get(self.headline)
+        return f'{self.headline} {value:.1f}' if value is not None else 'trained'
