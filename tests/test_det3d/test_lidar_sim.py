@@ -278,7 +278,7 @@ def test_the_nearest_object_wins_whatever_the_order():
 @pytest.mark.parametrize(
     ('make', 'low', 'high'),
     [
-        (actors.car, (3.2, 1.4, 1.2), (5.2, 2.1, 2.4)),
+        (actors.car, (3.1, 1.4, 1.2), (5.2, 2.1, 2.4)),
         (actors.pedestrian, (0.25, 0.4, 1.0), (1.4, 1.1, 2.1)),
         (actors.cyclist, (1.5, 0.45, 1.4), (2.1, 1.0, 2.1)),
     ],

@@ -68,8 +68,8 @@ def car(rng: _Rng) -> Actor:
     """A passenger car: body, bonnet line, glass cabin, roof, four wheels."""
     shape = rng.choice(list(_CAR_SHAPES))
     rear, front, lean_front, lean_back, tall = _CAR_SHAPES[shape]
-    length = _normal(rng, {'hatchback': 3.75, 'coupe': 4.05}.get(shape, 4.25), 0.25, 3.2, 4.95)
-    width = _normal(rng, 1.64 + 0.06 * (length - 3.9), 0.07, 1.42, 1.95)
+    length = _normal(rng, {'hatchback': 3.6, 'coupe': 3.9}.get(shape, 4.1), 0.3, 3.1, 4.95)
+    width = _normal(rng, 1.62 + 0.06 * (length - 3.9), 0.07, 1.42, 1.95)
     height = _normal(rng, 1.50 * tall, 0.06, 1.25, 1.95)
     clear = rng.uniform(0.16, 0.26)
     belt = height * rng.uniform(0.56, 0.64)
@@ -201,7 +201,7 @@ def cyclist(rng: _Rng) -> Actor:
     """A bicycle with its rider: upright to sporty, any pedal position."""
     b = Builder()
     half, saddle = _bicycle(b, rng)
-    s = _normal(rng, 1.0, 0.06, 0.82, 1.12)
+    s = _normal(rng, 0.94, 0.07, 0.78, 1.08)
     build = rng.uniform(0.85, 1.2)
     cloth, trousers = rng.uniform(0.08, 0.6, 2)
     hip = (-0.22, 0.0, saddle + 0.08)
