@@ -54,7 +54,7 @@ def scan(scene: Scene, lidar: Lidar, rng: np.random.Generator) -> Frame:
     distance = np.where(on_soil, soil, hits.distance)
     solid = np.where(on_soil, -1, hits.solid)
 
-    x, y = (distance[:, None] * rays[:, :2])[on_soil].T
+    x, y = (distance[on_soil, None] * rays[on_soil, :2]).T
     road = scene.ground.street.on_road(x, y)
     reflectivity = scene.solids.reflectivity[hits.solid]
     reflectivity[on_soil] = np.where(road, 0.16, 0.28)
