@@ -13,7 +13,7 @@ from pathlib import Path
 from . import integrity, preflight, wheel_cache
 from .installer import Installer
 from .mmcv_stage import MmcvStage
-from .plan import Plan, choose_route, environment_version, site_packages
+from .plan import STAGES, Plan, choose_route, environment_version, site_packages
 from .pythons import supported
 from .shell import CommandError, SetupError, Shell
 from .state import Stamps, folder_lock, write_atomic
@@ -169,7 +169,7 @@ def main(root: Path, cuda=None, explicit_python: bool = False) -> int:
         fits = fits and not (explicit_python and version != ours)
         route = choose_route(cuda, stamps.read('route'))
         setup = Setup(root, Plan(root, version if fits else ours, route), shell)
-        return setup, fits, setup.plan.pending(stamps, setup.site)
+        return setup, fits, setup.plan.pending(stamps, setup.site) if fits else list(STAGES)
 
     if not survey()[2]:
         return 0
