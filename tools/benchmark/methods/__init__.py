@@ -40,7 +40,9 @@ class Gain:
 
 def names() -> list[str]:
     """All methods with benchmarks."""
-    return sorted(each.name for each in pkgutil.iter_modules(__path__) if '_' not in each.name)
+    return sorted(
+        each.name for each in pkgutil.iter_modules(__path__) if not each.name.endswith('_speed')
+    )
 
 
 def find(name: str) -> ModuleType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,3 +212,10 @@ GAIN = Gain(
     },
     jobs=gain_jobs,
 )
+
+
+def measure_speed(args: argparse.Namespace, report: object) -> object:
+    """Measures; see ``speed.py``."""
+    from benchmark.methods import hssda_speed
+
+    return hssda_speed.measure_speed(args, report)
