@@ -106,12 +106,12 @@ def draw_ground(rng: _Rng, street: Street, height: float) -> Ground:
     """Draws the ground below a sensor mounted at ``height`` metres."""
     waves = np.column_stack(
         [
-            rng.uniform(0.0, 0.04, 3),
+            rng.uniform(0.0, 0.02, 3),
             rng.uniform(-0.25, 0.25, (3, 2)),
             rng.uniform(0, 2 * np.pi, 3),
         ]
     )
-    return Ground(-height + rng.normal(0, 0.02), rng.normal(0, 0.008, 2), waves, street)
+    return Ground(-height + rng.normal(0, 0.02), rng.normal(0, 0.003, 2), waves, street)
 
 
 @dataclass
