@@ -5,7 +5,7 @@ _base_ = [
     '../_base_/schedules/one-cycle_250it.py',
     '../_base_/det3d_runtime.py',
 ]
-load_from = 'work_dirs/burn-in_pointpillars_synthetic-kitti/latest.pth'
+load_from = 'work_dirs/burn-in_pointpillars_synthetic-kitti/iter_250.pth'
 
 detector = _base_.model
 ema = dict(type='mmdistill.LinearRampMomentum', keep_init=0.5, keep_final=0.99, ramp_iters=100)

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
+from mmengine.optim import OneCycleParamScheduler
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
@@ -64,8 +65,10 @@ PATCHES = (
     ),
 )
 
-_METHODS = {'min': HistoryBuffer.min, 'max': HistoryBuffer.max}
-_METHODS.update(mean=HistoryBuffer.mean, current=HistoryBuffer.current)
+_METHODS = {
+    HistoryBuffer: ('min', 'max', 'mean', 'current'),
+    OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
+}
 _DAMAGE = (EOFError, struct.error, IndexError, KeyError, AssertionError, UnicodeDecodeError)
 _trusting: ContextVar[bool] = ContextVar('mmdistill_trust_checkpoints', default=False)
 
@@ -78,23 +81,23 @@ class UnreadableCheckpointError(UserError):
     """A checkpoint is truncated, empty or no checkpoint at all."""
 
 
-def _statistics_method(owner: type, name: str) -> Callable:
-    """Stands in for ``getattr`` in checkpoints: finds HistoryBuffer's statistics, no more.
+def _listed_method(owner: type, name: str) -> Callable:
+    """Stands in for ``getattr`` in checkpoints: finds the methods of ``_METHODS``, no more.
 
     Python pickles ``HistoryBuffer.mean`` as a call of ``getattr``. Allowing the real one
     would give a checkpoint every attribute of every allowed class.
 
     Args:
-        owner: ``HistoryBuffer``.
-        name: ``min``, ``max``, ``mean`` or ``current``.
+        owner: ``HistoryBuffer`` (its statistics) or ``OneCycleParamScheduler`` (its curves).
+        name: Name of the method.
 
     Raises:
         pickle.UnpicklingError: Anything else was asked for.
     """
-    if owner is not HistoryBuffer or name not in _METHODS:
+    if name not in _METHODS.get(owner, ()):
         place = getattr(owner, '__qualname__', type(owner).__qualname__)
         raise pickle.UnpicklingError(f'Unsupported global: GLOBAL {place}.{name} was not allowed')
-    return _METHODS[name]
+    return getattr(owner, name)
 
 
 def safe_globals() -> list[tuple[Any, str]]:
@@ -104,7 +107,11 @@ def safe_globals() -> list[tuple[Any, str]]:
     listed: list[tuple[Any, str]] = [
         (HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
         (ConfigDict, 'mmengine.config.config.ConfigDict'),
-        (_statistics_method, 'builtins.getattr'),
+        (
+            OneCycleParamScheduler,
+            'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler',
+        ),
+        (_listed_method, 'builtins.getattr'),
         (bytes, 'builtins.bytes'),  # how pickle writes b'', the data of an empty array
         (np.ndarray, 'numpy.ndarray'),
         (np.dtype, 'numpy.dtype'),

@@ -1,4 +1,4 @@
-# A PointPillars that trains on a laptop: 46 m x 38 m at 0.32 m pillars.
+# A PointPillars that trains on a laptop: 46 m x 38 m at 0.32 m pillars, BN that settles in 50 steps.
 point_cloud_range = [0, -19.2, -3, 46.08, 19.2, 1]
 voxel_size = [0.32, 0.32, 4]
 model = dict(
@@ -7,7 +7,7 @@ model = dict(
         type='Det3DDataPreprocessor',
         voxel=True,
         voxel_layer=dict(
-            max_num_points=20,
+            max_num_points=12,
             point_cloud_range=point_cloud_range,
             voxel_size=voxel_size,
             max_voxels=(8000, 8000),
@@ -17,6 +17,7 @@ model = dict(
         type='PillarFeatureNet',
         in_channels=4,
         feat_channels=[32],
+        norm_cfg=dict(type='BN1d', eps=1e-3, momentum=0.1),
         voxel_size=voxel_size,
         point_cloud_range=point_cloud_range,
     ),
@@ -27,12 +28,14 @@ model = dict(
         layer_nums=[2, 3, 3],
         layer_strides=[2, 2, 2],
         out_channels=[32, 64, 128],
+        norm_cfg=dict(type='BN', eps=1e-3, momentum=0.1),
     ),
     neck=dict(
         type='SECONDFPN',
         in_channels=[32, 64, 128],
         upsample_strides=[1, 2, 4],
         out_channels=[48, 48, 48],
+        norm_cfg=dict(type='BN', eps=1e-3, momentum=0.1),
     ),
     bbox_head=dict(
         type='Anchor3DHead',
