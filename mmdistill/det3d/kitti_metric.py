@@ -154,6 +154,11 @@ class KittiMetric(BaseMetric):
                 f'no ground truth in {self.ann_file} for {", ".join(lacking)}: their AP is nan and '
                 'they are left out of the mean'
             )
+        if few := result.few_gt():
+            self._warn_once(
+                f'fewer than 40 objects in {self.ann_file}: {", ".join(few)}. The protocol caps '
+                'the AP of N such objects near N / 40; compare it with other splits at your peril'
+            )
         title = f'KITTI AP of {kind}, easy moderate hard, {len(positions)} frames'
         tables = '\n\n'.join(result.table(recalls) for recalls in (40, 11))
         print_log(f'{title}\n{tables}', logger='current')

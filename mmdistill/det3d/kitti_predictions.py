@@ -77,14 +77,17 @@ def prediction_anno(
     Raises:
         KeyError: If the info has no such camera.
         TypeError: If the boxes are neither LiDAR nor camera boxes.
+        ValueError: If a label is no index into ``classes``.
     """
     if camera not in info.get('images', {}):
         raise KeyError(
             f'frame {info.get("sample_idx")} of the info file has no camera {camera!r}, only '
             f'{sorted(info.get("images", {}))}; set default_cam_key'
         )
-    view = info['images'][camera]
-    boxes = prediction['bboxes_3d'].clone()
+    view, boxes = info['images'][camera], prediction['bboxes_3d']
+    if not isinstance(boxes, LiDARInstance3DBoxes | CameraInstance3DBoxes):
+        raise TypeError(f'bboxes_3d must be LiDAR or camera boxes, got {type(boxes).__name__}')
+    boxes = boxes.clone()
     boxes.limit_yaw(offset=0.5, period=2 * math.pi)
     in_camera, in_lidar = _in_both_frames(boxes, np.asarray(view['lidar2cam'], np.float32))
     height, width = view['height'], view['width']
@@ -110,9 +113,8 @@ def prediction_anno(
         'alpha': place[:, 6] - bearing,
         'score': prediction['scores_3d'],
     }
-    labels = prediction['labels_3d'][keep]
     anno = {key: value[keep].double().numpy() for key, value in columns.items()}
-    return {'name': np.array([classes[label] for label in labels.tolist()], dtype=str), **anno}
+    return {'name': _named(prediction['labels_3d'][keep], classes), **anno}
 
 
 def prediction_anno_2d(prediction: Mapping, classes: Sequence[str]) -> dict[str, np.ndarray]:
@@ -124,10 +126,12 @@ def prediction_anno_2d(prediction: Mapping, classes: Sequence[str]) -> dict[str,
 
     Returns:
         The annotation, as :func:`mmdistill.det3d.kitti_eval.evaluate_frames` takes it for 2D.
+
+    Raises:
+        ValueError: If a label is no index into ``classes``.
     """
-    labels = prediction['labels'].tolist()
     return {
-        'name': np.array([classes[label] for label in labels], dtype=str),
+        'name': _named(prediction['labels'], classes),
         'bbox': prediction['bboxes'][:, :4].double().numpy(),
         'score': prediction['scores'].double().numpy(),
     }
@@ -159,13 +163,22 @@ def submission_lines(anno: Mapping[str, np.ndarray]) -> list[str]:
     return [f'{name} -1 -1 ' + ' '.join(f'{value:.4f}' for value in row) for name, row in rows]
 
 
+def _named(labels: Tensor, classes: Sequence[str]) -> np.ndarray:
+    numbers = labels.tolist()
+    wrong = [label for label in numbers if not 0 <= label < len(classes)]
+    if wrong:
+        raise ValueError(
+            f'predicted label {wrong[0]}, but the dataset has the classes {list(classes)}; '
+            'its metainfo and the model must list the same classes'
+        )
+    return np.array([classes[label] for label in numbers], dtype=str)
+
+
 def _in_both_frames(boxes, lidar2cam: np.ndarray) -> tuple[CameraInstance3DBoxes, Tensor]:
     """The boxes as camera boxes, and their numbers in the LiDAR frame."""
     if isinstance(boxes, LiDARInstance3DBoxes):
         return boxes.convert_to(Box3DMode.CAM, lidar2cam), boxes.tensor
-    if isinstance(boxes, CameraInstance3DBoxes):
-        return boxes, boxes.convert_to(Box3DMode.LIDAR, np.linalg.inv(lidar2cam)).tensor
-    raise TypeError(f'bboxes_3d must be LiDAR or camera boxes, got {type(boxes).__name__}')
+    return boxes, boxes.convert_to(Box3DMode.LIDAR, np.linalg.inv(lidar2cam)).tensor
 
 
 def _projected(boxes: CameraInstance3DBoxes, cam2img: np.ndarray) -> Tensor:

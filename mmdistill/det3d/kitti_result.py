@@ -82,6 +82,20 @@ class KittiResult:
                 lacking.append(f'{name} ({", ".join(levels)})')
         return lacking
 
+    def few_gt(self) -> list[str]:
+        """Classes with fewer than 40 objects to find, as ``Car (easy 5, moderate 12)``.
+
+        Each recall point of the protocol takes one more hit, so N < 40 objects fill only N of
+        them and even a perfect detector stays near N / 40.
+        """
+        few = []
+        for name, counts in zip(self.classes, self.num_gt, strict=True):
+            levels = zip(DIFFICULTIES, counts, strict=True)
+            low = [f'{difficulty} {count}' for difficulty, count in levels if 0 < count < 40]
+            if low:
+                few.append(f'{name} ({", ".join(low)})')
+        return few
+
     def scalars(self) -> dict[str, float]:
         """All numbers by name, percentages.
 

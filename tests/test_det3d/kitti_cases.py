@@ -1,5 +1,6 @@
 """Random and degenerate frames in KITTI's camera frame, shared by the evaluation's tests."""
 
+import copy
 import math
 
 import numpy as np
@@ -112,3 +113,26 @@ def polygon(location, dimensions, rotation_y):
     return [
         (x + cos * along + sin * across, z - sin * along + cos * across) for along, across in halves
     ]
+
+
+def scene(*names, **changes):
+    """A frame of big, visible, well separated objects."""
+    n = len(names)
+    x = 10.0 * np.arange(n)
+    anno = {
+        'name': np.array(names),
+        'bbox': np.stack([100 * np.arange(n), 0 * x, 100 * np.arange(n) + 50, 0 * x + 100], 1),
+        'location': np.stack([x, 0 * x + 1.5, 0 * x + 20], 1),
+        'dimensions': np.tile([4.0, 1.5, 2.0], (n, 1)),
+        'rotation_y': np.zeros(n),
+        'alpha': np.zeros(n),
+        'truncated': np.zeros(n),
+        'occluded': np.zeros(n, int),
+    }
+    return {**anno, **{key: np.array(value) for key, value in changes.items()}}
+
+
+def found(gt, *scores):
+    """Detections that equal the objects of a scene."""
+    dt = copy.deepcopy({k: v for k, v in gt.items() if k not in ('truncated', 'occluded')})
+    return {**dt, 'score': np.array(scores)}

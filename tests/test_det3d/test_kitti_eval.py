@@ -1,6 +1,5 @@
 """KITTI's average precision against mmdet3d's own evaluation, hand-made numbers and laws."""
 
-import copy
 import os
 import pickle
 import subprocess
@@ -9,14 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kitti_cases import CLASSES, empty, frames, perfect, polygon
+from kitti_cases import CLASSES, empty, found, frames, perfect, polygon, scene
 from shapely.geometry import Polygon
 
 from mmdistill.det3d import kitti_eval
 from mmdistill.det3d.kitti_eval import evaluate, evaluate_frames
 from mmdistill.det3d.kitti_frames import stack_frames
-
-DIFFICULTIES = ('easy', 'moderate', 'hard')
 
 
 def not_empty(gts, dts):
@@ -30,7 +27,7 @@ def oracle(tmp_path_factory):
     """Cases with what mmdet3d's own code says about them, computed in one process."""
     folder = tmp_path_factory.mktemp('oracle')
     cases = [
-        ('simulator', *not_empty(*frames(0, 36)), CLASSES),
+        ('simulator', *not_empty(*frames(4, 9, most=16)), CLASSES),
         ('polygons', *not_empty(*frames(1, 250)), CLASSES),
         ('polygons', *not_empty(*frames(2, 250, degenerate=True)), CLASSES),
         ('polygons', *not_empty(*frames(3, 40, most=25)), ('Car',)),
@@ -89,29 +86,6 @@ def test_overlaps_equal_float64_polygons():
             inter *= max(0, min(spans[0][1], spans[1][1]) - max(spans[0][0], spans[1][0]))
             union = p.area * dt.dimensions[i, 1] + q.area * gt.dimensions[j, 1] - inter
             assert volume[n] == pytest.approx(inter / union if inter else 0, abs=1e-9)
-
-
-def scene(*names, **changes):
-    """A frame of big, visible, well separated objects."""
-    n = len(names)
-    x = 10.0 * np.arange(n)
-    anno = {
-        'name': np.array(names),
-        'bbox': np.stack([100 * np.arange(n), 0 * x, 100 * np.arange(n) + 50, 0 * x + 100], 1),
-        'location': np.stack([x, 0 * x + 1.5, 0 * x + 20], 1),
-        'dimensions': np.tile([4.0, 1.5, 2.0], (n, 1)),
-        'rotation_y': np.zeros(n),
-        'alpha': np.zeros(n),
-        'truncated': np.zeros(n),
-        'occluded': np.zeros(n, int),
-    }
-    return {**anno, **{key: np.array(value) for key, value in changes.items()}}
-
-
-def found(gt, *scores):
-    """Detections that equal the objects of a scene."""
-    dt = copy.deepcopy({k: v for k, v in gt.items() if k not in ('truncated', 'occluded')})
-    return {**dt, 'score': np.array(scores)}
 
 
 def test_perfect_detections_score_100_where_there_is_something_to_find():
@@ -198,19 +172,6 @@ def test_3d_needs_height_and_loose_overlaps_forgive():
     assert scalars['mAP11_3D_easy'] == 0
 
 
-def test_a_class_without_ground_truth_is_nan_and_leaves_the_mean():
-    gt = scene('Car')
-    result = evaluate_frames([gt], [found(scene('Car'), 0.9)], CLASSES)
-    assert result.without_gt() == [
-        'Pedestrian (easy, moderate, hard)',
-        'Cyclist (easy, moderate, hard)',
-    ]
-    scalars = result.scalars()
-    assert np.isnan(scalars['Cyclist_3D_AP40_moderate_strict'])
-    assert scalars['mAP11_3D_moderate'] == scalars['Car_3D_AP11_moderate_strict'] > 0
-    assert np.isnan(evaluate([empty()], [empty(True)], CLASSES)['mAP40_3D_moderate'])
-
-
 def test_nothing_found_is_zero():
     scalars = evaluate([scene('Car')], [empty(True)], ['Car'])
     assert scalars['Car_3D_AP40_moderate_strict'] == 0
@@ -232,17 +193,6 @@ def test_order_of_frames_and_boxes_does_not_matter():
     )
 
 
-def test_mappings_match_by_frame_id():
-    gts, dts = frames(9, 20)
-    by_id = {f'{i:06d}': gt for i, gt in enumerate(gts)}
-    backwards = {f'{i:06d}': dts[i] for i in reversed(range(20))}
-    assert evaluate(by_id, backwards, CLASSES) == pytest.approx(
-        evaluate(gts, dts, CLASSES), nan_ok=True
-    )
-    with pytest.raises(ValueError, match=r"1 frames have no .*'000003'.* 1 have no .*'7'"):
-        evaluate(by_id, {**{k: v for k, v in backwards.items() if k != '000003'}, '7': {}}, CLASSES)
-
-
 def test_only_the_metrics_that_were_asked_for():
     gts, dts = frames(10, 10)
     flat = [{key: dt[key] for key in ('name', 'bbox', 'score')} for dt in dts]
@@ -260,46 +210,3 @@ def test_further_classes_with_their_own_overlaps():
     limits = {'Truck': ((0.7, 0.7, 0.7), (0.5, 0.5, 0.5))}
     result = evaluate_frames([gt], [found(gt, 0.9)], ['Truck'], min_overlaps=limits)
     assert (result.ap('3d', 11) > 0).all()
-
-
-def test_wrong_input_is_named():
-    gt, dt = scene('Car'), found(scene('Car'), 0.9)
-    with pytest.raises(ValueError, match='2 frames of ground truth, but 1 of detections'):
-        evaluate([gt, gt], [dt], ['Car'])
-    with pytest.raises(ValueError, match='frame 0 is 4 in the ground truth, 5 in detections'):
-        evaluate([{**gt, 'sample_idx': 4}], [{**dt, 'sample_idx': np.array([5])}], ['Car'])
-    with pytest.raises(KeyError, match=r"detections of frame 0 lack \['score'\]"):
-        evaluate([gt], [{k: v for k, v in dt.items() if k != 'score'}], ['Car'])
-    with pytest.raises(ValueError, match="frame 0: 1 names but 2 of 'bbox'"):
-        evaluate([gt], [{**dt, 'bbox': np.zeros((2, 4))}], ['Car'])
-    with pytest.raises(ValueError, match='bbox, bev, 3d'):
-        evaluate([gt], [dt], ['Car'], ['mAP'])
-
-
-def test_detections_that_are_not_finite_are_left_out_with_a_warning():
-    gt = scene('Car', 'Car')
-    dt = found(scene('Car', 'Car', 'Car', 'Car'), 0.9, np.nan, 0.8, 0.7)
-    dt['location'][2, 0] = np.inf
-    with pytest.warns(UserWarning, match='2 detections with inf or nan'):
-        result = evaluate_frames([gt], [dt], ['Car'])
-    clean = {key: value[[0, 3]] for key, value in dt.items()}
-    np.testing.assert_array_equal(
-        result.precision, evaluate_frames([gt], [clean], ['Car']).precision
-    )
-
-
-def test_table_and_scalars_tell_the_same():
-    result = evaluate_frames(*frames(11, 80), CLASSES)
-    lines = result.table(40).splitlines()
-    assert lines[0].split() == ['AP40', 'IoU', '2D', 'BEV', '3D', 'AOS', 'objects']
-    car = next(line for line in lines if line.startswith('Car') and '0.7 0.7 0.7' in line)
-    numbers = [float(v) for v in car.split()[4:-1]]
-    scalars = result.scalars()
-    expected = [
-        scalars[f'Car_{metric}_AP40_{difficulty}_strict']
-        for metric in ('2D', 'BEV', '3D', 'AOS')
-        for difficulty in DIFFICULTIES
-    ]
-    np.testing.assert_allclose(numbers, expected, atol=0.0051)
-    with pytest.raises(ValueError, match='recalls must be one of'):
-        result.ap('3d', 101)
