@@ -1,0 +1,28 @@
+"""For tests of methods: toys, ranks, comparison of states, real data."""
+
+from mmdistill.testing.compare import assert_same_state, captured_log, state_differences
+from mmdistill.testing.data import real_data
+from mmdistill.testing.ranks import RankError, run_gloo
+from mmdistill.testing.toys import (
+    ToyCloudModel,
+    ToyDataset,
+    ToyMetric,
+    ToyModel,
+    ToySemiModel,
+    toy_runner,
+)
+
+__all__ = [
+    'RankError',
+    'ToyCloudModel',
+    'ToyDataset',
+    'ToyMetric',
+    'ToyModel',
+    'ToySemiModel',
+    'assert_same_state',
+    'captured_log',
+    'real_data',
+    'run_gloo',
+    'state_differences',
+    'toy_runner',
+]
