@@ -1,0 +1,17 @@
+# The paper's schedule: Adam, one cycle over 80 epochs, lr 0.001 -> 0.01 -> 0, total batch 60.
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=0.001, betas=(0.95, 0.99), weight_decay=0.01),
+    clip_grad=dict(max_norm=10, norm_type=2),
+)
+cycle = dict(by_epoch=True, convert_to_iter_based=True)
+param_scheduler = [
+    dict(type='CosineAnnealingLR', T_max=32, eta_min=0.01, begin=0, end=32, **cycle),
+    dict(type='CosineAnnealingLR', T_max=48, eta_min=1e-7, begin=32, end=80, **cycle),
+    dict(type='CosineAnnealingMomentum', T_max=32, eta_min=0.85, begin=0, end=32, **cycle),
+    dict(type='CosineAnnealingMomentum', T_max=48, eta_min=0.95, begin=32, end=80, **cycle),
+]
+train_cfg = dict(by_epoch=True, max_epochs=80, val_interval=5)
+val_cfg = dict(type='mmdistill.TeacherStudentValLoop')
+test_cfg = dict()
+auto_scale_lr = dict(enable=False, base_batch_size=60)
