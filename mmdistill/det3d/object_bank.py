@@ -70,7 +70,7 @@ class ObjectBank:
             frame: frame id, kept for leak checks.
             points: (P, 3 + F) points of the frame.
             boxes: (N, 7) boxes.
-            labels: (N,) class indices.
+            labels: (N,) class indices; -1, a class that is not trained, is not stored.
             mined: the boxes are pseudo labels.
 
         Returns:
@@ -79,7 +79,7 @@ class ObjectBank:
         points, boxes, labels = points.cpu(), boxes.cpu().float(), labels.cpu().long()
         inside = points_in_boxes(points[:, :3], boxes)
         enough = inside.sum(0) >= self.min_points[labels]
-        enough &= self.groups[labels] > 0
+        enough &= (self.groups[labels] > 0) & (labels >= 0)
         chosen = enough.nonzero().squeeze(1)
         owner, index = inside.T[chosen].nonzero(as_tuple=True)
         crops = points[index]
