@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from mmengine.dist import get_dist_info
+from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
 from mmdistill.core.errors import UserError
@@ -13,27 +13,20 @@ from mmdistill.registry import DATA_SAMPLERS
 
 
 class _Source:
-    """Endless seeded epochs over ``size`` items, split over ranks without overlap.
+    """Permutations of ``size`` items, one per round, the same on all ranks."""
 
-    Every epoch is one permutation shared by all ranks; rank r takes entries r, r + world, ...
-    of the concatenation of all epochs, so within an epoch no two ranks see the same item.
-    """
+    def __init__(self, size: int, keys: tuple[int, ...], shuffle: bool) -> None:
+        self.size, self.keys, self.shuffle = size, keys, shuffle
+        self._round, self._order = -1, torch.empty(0, dtype=torch.long)
 
-    def __init__(self, size: int, keys: tuple[int, ...], rank: int, world: int, shuffle: bool):
-        self.size, self.keys, self.rank, self.world = size, keys, rank, world
-        self.shuffle = shuffle
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
-
-    def __getitem__(self, position: int) -> int:
-        """Item number ``position`` of this rank."""
-        epoch, place = divmod(position * self.world + self.rank, self.size)
-        if epoch != self._epoch:
-            self._epoch = epoch
+    def item(self, round_index: int, place: int) -> int:
+        """Item at a place of one round's permutation."""
+        if round_index != self._round:
+            self._round = round_index
+            self._order = torch.arange(self.size)
             if self.shuffle:
-                generator = key_generator(*self.keys, epoch)
+                generator = key_generator(*self.keys, round_index)
                 self._order = torch.randperm(self.size, generator=generator)
-            else:
-                self._order = torch.arange(self.size)
         return int(self._order[place])
 
 
@@ -41,14 +34,20 @@ class _Source:
 class RatioSampler(Sampler[int]):
     """Batches with a fixed number of samples of every source.
 
+    Each source is a row of permutations that all ranks share; rank r of w takes its entries
+    r, r + w, ..., so in one pass over a source no two ranks see the same sample. An infinite
+    sampler goes through the permutations without a gap. A finite one starts its defining
+    source with a fresh permutation every epoch and fills up the last batches of the epoch
+    with its first entries; the other sources go on where they were.
+
     Args:
         dataset: a ``ConcatDataset`` (its parts are the sources) or, with ``source_sizes``, any
             dataset of that many items.
-        batch_size: samples per batch and rank.
+        batch_size: samples per batch and rank; must be the data loader's.
         ratios: parts of a batch per source, for instance ``(1, 3)``: of 4 samples one is
             labelled; scaled to ``batch_size``.
         source_sizes: sizes of the sources in dataset order.
-        seed: first key of all permutations.
+        seed: first key of all permutations; None draws one that all ranks share.
         shuffle: draw permutations, else go in order.
         infinite: never end; else end when ``epoch_of`` has been seen once by all ranks together.
         epoch_of: index of the source that defines an epoch; default: the one that lasts longest.
@@ -63,18 +62,18 @@ class RatioSampler(Sampler[int]):
         batch_size: int,
         ratios: Sequence[int],
         source_sizes: Sequence[int] | None = None,
-        seed: int = 0,
+        seed: int | None = 0,
         shuffle: bool = True,
         infinite: bool = True,
         epoch_of: int | None = None,
     ) -> None:
         sizes = self._sizes(dataset, source_sizes)
-        if len(ratios) != len(sizes) or min(ratios) < 0 or sum(ratios) <= 0:
+        if len(ratios) != len(sizes) or min(ratios, default=0) < 0 or sum(ratios) <= 0:
             raise UserError(
                 f'ratios {tuple(ratios)} must name one number >= 0 for each of the '
-                f'{len(sizes)} sources of sizes {sizes}'
+                f'{len(sizes)} sources of sizes {sizes}, not all of them 0'
             )
-        if batch_size % sum(ratios):
+        if batch_size < 1 or batch_size % sum(ratios):
             raise UserError(
                 f'batch_size {batch_size} is no multiple of the sum of ratios {tuple(ratios)}'
             )
@@ -86,16 +85,19 @@ class RatioSampler(Sampler[int]):
                 )
         self.counts = [ratio * batch_size // sum(ratios) for ratio in ratios]
         self.rank, self.world = get_dist_info()
-        self.seed, self.infinite, self.batch_size = seed, infinite, batch_size
-        self.sizes, self.shuffle = sizes, shuffle
+        self.seed = int(sync_random_seed() if seed is None else seed)
+        self.infinite, self.shuffle, self.batch_size = infinite, shuffle, batch_size
+        self.sizes = sizes
         self.offsets = [sum(sizes[:index]) for index in range(len(sizes))]
-        used = [index for index, count in enumerate(self.counts) if count]
         batches = {
-            index: -(-sizes[index] // (self.counts[index] * self.world)) for index in used
+            index: -(-sizes[index] // (count * self.world))
+            for index, count in enumerate(self.counts)
+            if count
         }
         if epoch_of is not None and epoch_of not in batches:
             raise UserError(f'epoch_of={epoch_of} is not a source with a positive ratio')
-        self.batches = batches[epoch_of] if epoch_of is not None else max(batches.values())
+        self.epoch_of = max(batches, key=batches.__getitem__) if epoch_of is None else epoch_of
+        self.batches = batches[self.epoch_of]
         self.epoch, self._start = 0, 0
 
     @staticmethod
@@ -115,35 +117,41 @@ class RatioSampler(Sampler[int]):
             )
         return [len(part) for part in parts]
 
-    def _sources(self) -> list[_Source]:
-        """The endless sources of this rank."""
-        return [
-            _Source(size, (self.seed, index), self.rank, self.world, self.shuffle)
-            for index, size in enumerate(self.sizes)
-        ]
-
     def __iter__(self) -> Iterator[int]:
-        sources = self._sources()
-        first = 0 if self.infinite else self.epoch * self.batches
-        start, self._start = self._start, 0
-        batch, inside = divmod(start, self.batch_size)
+        sources = [
+            _Source(size, (self.seed, index), self.shuffle) for index, size in enumerate(self.sizes)
+        ]
+        batch, inside = divmod(self._start, self.batch_size)
+        self._start, epoch = 0, self.epoch
         while self.infinite or batch < self.batches:
-            row = []
-            for source, count, offset in zip(sources, self.counts, self.offsets, strict=True):
-                base = (first + batch) * count
-                row += [offset + source[base + step] for step in range(count)]
+            row = [
+                self.offsets[index] + self._item(source, index, epoch, batch * count + step)
+                for index, (source, count) in enumerate(zip(sources, self.counts, strict=True))
+                for step in range(count)
+            ]
             yield from row[inside:]
             batch, inside = batch + 1, 0
+
+    def _item(self, source: _Source, index: int, epoch: int, step: int) -> int:
+        """Sample number ``step`` that this rank takes from a source in this epoch."""
+        if self.infinite:
+            return source.item(*divmod(step * self.world + self.rank, source.size))
+        if index == self.epoch_of:
+            return source.item(epoch, (step * self.world + self.rank) % source.size)
+        step += epoch * self.batches * self.counts[index]
+        return source.item(*divmod(step * self.world + self.rank, source.size))
 
     def __len__(self) -> int:
         return self.batches * self.batch_size
 
     def skip(self, samples: int) -> None:
         """The next iteration begins after ``samples`` samples of this rank."""
+        if samples < 0:
+            raise UserError(f'cannot skip {samples} samples')
         self._start = int(samples)
 
     def set_epoch(self, epoch: int) -> None:
-        """Epoch of a finite sampler."""
+        """Epoch of a finite sampler; an infinite one takes no notice."""
         self.epoch = int(epoch)
 
     def state_dict(self) -> dict[str, int]:
@@ -157,19 +165,20 @@ class RatioSampler(Sampler[int]):
 
 @DATA_SAMPLERS.register_module()
 class NaturalSampler(RatioSampler):
-    """Labelled and unlabelled samples at their natural frequency (HSSDA, 1.1).
+    """Labelled and unlabelled samples at their natural frequency (HSSDA, arXiv:2304.01464).
 
-    Every sample once per epoch over all ranks together (up to padding of the last round).
+    All ranks together see every sample once per epoch; a finite one repeats a few at its end
+    when the number of ranks does not divide the dataset.
 
     Args:
         dataset: any dataset.
-        seed: first key of all permutations.
+        seed: first key of all permutations; None draws one that all ranks share.
         shuffle: draw permutations, else go in order.
         infinite: never end; else end after an epoch.
     """
 
     def __init__(
-        self, dataset: Any, seed: int = 0, shuffle: bool = True, infinite: bool = True
+        self, dataset: Any, seed: int | None = 0, shuffle: bool = True, infinite: bool = True
     ) -> None:
         super().__init__(
             dataset,
