@@ -18,6 +18,7 @@ from mmdistill.det3d.kitti_geometry import points_in_box
 from mmdistill.det3d.kitti_infos import CLASSES, image_hw, read_ids, write_infos
 from mmdistill.det3d.kitti_writer import VAL_START, Recipe, write_dataset
 from mmdistill.det3d.lidar_sim import Lidar, simulate
+from mmdistill.testing.data import real_data
 
 RECIPE = Recipe(train=4, val=2, seed=7, lidar=Lidar(beams=32, azimuth_step=0.4))
 NAMES = ['Pedestrian', 'Cyclist', 'Car']
@@ -168,7 +169,7 @@ def test_infos_are_those_of_mmdet3ds_converter(copy, tmp_path, capsys):
 
 
 def test_real_frames_get_their_infos(tmp_path):
-    root = pytest.importorskip('mmdistill.testing.data').real_data('kitti')
+    root = real_data('kitti')
     if root is None:
         pytest.skip('set MMDISTILL_DATA to a folder that holds kitti/')
     before = sorted(root.rglob('*'))

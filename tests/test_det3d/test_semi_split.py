@@ -13,6 +13,7 @@ from mmdistill.det3d.semi_split import (
     read_split,
     write_splits,
 )
+from mmdistill.testing.data import real_data
 
 TRAIN = list(range(0, 600, 3))
 VAL = list(range(1, 600, 3))
@@ -116,7 +117,7 @@ def test_checks_can_be_given_instead_of_found(tmp_path):
 
 
 def test_published_kitti_splits_fit():
-    root = pytest.importorskip('mmdistill.testing.data').real_data('kitti')
+    root = real_data('kitti')
     if root is None or not (root / 'ImageSets_semi').is_dir():
         pytest.skip('set MMDISTILL_DATA to a folder that holds kitti/ImageSets_semi')
     for share, count in (('0.01', 37), ('0.02', 74)):

@@ -10,7 +10,7 @@ from pathlib import Path
 from generated_folder import Progress, generate
 from light_import import make_light
 
-KITTI_VERSION = 2
+KITTI_VERSION = 3
 """Raise it when the same arguments give other frames than before."""
 
 
