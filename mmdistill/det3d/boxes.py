@@ -183,6 +183,7 @@ def bev_collides(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _check(boxes: Tensor, name: str) -> None:
+    """Refuses what is no float tensor of boxes."""
     if boxes.dim() < 1 or boxes.shape[-1] < 7 or not boxes.is_floating_point():
         raise ValueError(
             f'{name} must be floating point boxes (..., 7) [x, y, z_bottom, dx, dy, dz, yaw], '
@@ -199,6 +200,7 @@ def _floats(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _footprint(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Columns x, y, dx, dy, yaw."""
     x, y, _, dx, dy, _, yaw = boxes[..., :7].unbind(-1)
     return x, y, dx, dy, yaw
 
@@ -248,11 +250,13 @@ def _crossings(start: Tensor, step: Tensor, limit: Tensor) -> tuple[Tensor, Tens
 
 
 def _common_height(a: Tensor, b: Tensor) -> Tensor:
+    """Length that the vertical spans share."""
     top = torch.minimum(a[..., 2] + a[..., 5], b[..., 2] + b[..., 5])
     return (top - torch.maximum(a[..., 2], b[..., 2])).clamp(min=0)
 
 
 def _product(boxes: Tensor, *columns: int) -> Tensor:
+    """Product of sizes, negative ones counting as none."""
     size = boxes[..., columns[0]].clamp(min=0)
     for column in columns[1:]:
         size = size * boxes[..., column].clamp(min=0)
@@ -260,6 +264,7 @@ def _product(boxes: Tensor, *columns: int) -> Tensor:
 
 
 def _over_union(inter: Tensor, size_a: Tensor, size_b: Tensor) -> Tensor:
+    """IoU from an intersection; 0 where it is no number."""
     union = size_a + size_b - inter
     iou = inter / torch.where(union > 0, union, torch.ones_like(union))
     return torch.where(iou.isfinite() & (union > 0), iou.clamp(0, 1), torch.zeros_like(iou))

@@ -168,6 +168,7 @@ class _Pairs:
         return share
 
     def _ground_area(self) -> np.ndarray:
+        """Shared area of the footprints of every pair, computed once."""
         if self._area is None:
             flat_dt, flat_gt = _on_ground(self._dt), _on_ground(self._gt)
             self._area = np.zeros(len(self._dt_of))
@@ -200,6 +201,7 @@ def _box_overlap(first: np.ndarray, second: np.ndarray, of_first: bool = False) 
 
 
 def _gt_states(gt: Frames, name: str, difficulty: int) -> np.ndarray:
+    """States of the objects, see :mod:`mmdistill.det3d.kitti_matching`."""
     own = gt.name == name.lower()
     neighbour = gt.name == _NEIGHBOURS.get(name.lower(), '')
     hard = (
@@ -211,6 +213,7 @@ def _gt_states(gt: Frames, name: str, difficulty: int) -> np.ndarray:
 
 
 def _dt_states(dt: Frames, name: str, difficulty: int) -> np.ndarray:
+    """States of the detections, see :mod:`mmdistill.det3d.kitti_matching`."""
     # Small detections of every class are tolerated, as in the development kit.
     small = np.abs(dt.bbox[:, 3] - dt.bbox[:, 1]) < _MIN_HEIGHT[difficulty]
     return np.where(small, 1, np.where(dt.name == name.lower(), 0, -1)).astype(np.int64)
@@ -232,6 +235,7 @@ def _curves(args, covered, num_gt, gt: Frames, dt: Frames) -> tuple[np.ndarray, 
 
 
 def _class_overlaps(classes, min_overlaps) -> dict[str, tuple]:
+    """The overlaps of the evaluated classes."""
     known = {**MIN_OVERLAPS, **(min_overlaps or {})}
     missing = [name for name in classes if name not in known]
     if missing:

@@ -75,6 +75,7 @@ def stack_frames(
 
 
 def _corresponding(gt_annos, dt_annos) -> tuple[list, list, list]:
+    """Ids, ground truths and detections of the frames, in one order."""
     if isinstance(gt_annos, Mapping) != isinstance(dt_annos, Mapping):
         raise ValueError(
             'give both ground truth and detections as mappings from frame ids, or none'
@@ -113,6 +114,7 @@ def _frame_id(anno: Mapping):
 
 
 def _stack(annos: list, ids: list, what: str, required: Sequence[str]) -> Frames:
+    """Checks the annotations of one side and joins them."""
     counts = []
     for frame, anno in zip(ids, annos, strict=True):
         missing = [key for key in required if key not in anno]

@@ -140,6 +140,7 @@ class KittiMetric(BaseMetric):
         return scalars
 
     def _evaluate(self, kind, annos, positions, classes) -> KittiResult:
+        """Evaluates one kind of results and logs tables and warnings."""
         wanted = {m for name in self.metrics for m in _METRICS[name]}
         metrics = [m for m in _METRICS['bbox'] if m in wanted]
         metrics = ['bbox'] if kind == 'pred_instances' else metrics
@@ -165,6 +166,7 @@ class KittiMetric(BaseMetric):
         return result
 
     def _anno(self, kind, result, position, classes) -> dict:
+        """The annotation of one frame's predictions."""
         if kind == 'pred_instances':
             return prediction_anno_2d(result[kind], classes)
         return prediction_anno(
@@ -195,6 +197,7 @@ class KittiMetric(BaseMetric):
         return positions
 
     def _find(self, result: Mapping) -> int:
+        """Position of one result's frame in the info file."""
         path = result.get('lidar_path')
         if path is not None and self._position:
             if Path(path).name not in self._position:
@@ -209,6 +212,7 @@ class KittiMetric(BaseMetric):
         return index
 
     def _read(self) -> None:
+        """Reads the info file."""
         content = load(self.ann_file, backend_args=self.backend_args)
         if not isinstance(content, Mapping) or 'data_list' not in content:
             raise ValueError(
@@ -223,6 +227,7 @@ class KittiMetric(BaseMetric):
         self._position = stems if len(stems) == len(self._infos) else {}
 
     def _write(self, kind: str, annos: list[dict], positions: list[int]) -> None:
+        """Writes the files that were asked for."""
         if self.pklfile_prefix is not None:
             path = Path(self.pklfile_prefix, f'{kind}.pkl')
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -238,11 +243,13 @@ class KittiMetric(BaseMetric):
             print_log(f'{len(annos)} files for the server are in {folder}', logger='current')
 
     def _stem(self, position: int) -> str:
+        """The frame's id, as KITTI names its files."""
         info = self._infos[position]
         path = info.get('lidar_points', {}).get('lidar_path')
         return Path(path).stem if path else f'{int(info.get("sample_idx", position)):06d}'
 
     def _warn_once(self, message: str) -> None:
+        """Logs a warning unless it was logged before."""
         if message not in self._warned:
             self._warned.add(message)
             print_log(message, logger='current', level=logging.WARNING)

@@ -164,6 +164,7 @@ def submission_lines(anno: Mapping[str, np.ndarray]) -> list[str]:
 
 
 def _named(labels: Tensor, classes: Sequence[str]) -> np.ndarray:
+    """Class names of labels."""
     numbers = labels.tolist()
     wrong = [label for label in numbers if not 0 <= label < len(classes)]
     if wrong:
@@ -191,4 +192,5 @@ def _projected(boxes: CameraInstance3DBoxes, cam2img: np.ndarray) -> Tensor:
 
 
 def _rows(values: list, width: int) -> np.ndarray:
+    """A float64 matrix, also of no rows."""
     return np.array(values, dtype=np.float64).reshape(len(values), width)

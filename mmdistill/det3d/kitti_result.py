@@ -143,4 +143,5 @@ class KittiResult:
 
 
 def _levels(values: np.ndarray) -> str:
+    """Three percentages in columns."""
     return ' '.join(f'{value:6.2f}' for value in values)
