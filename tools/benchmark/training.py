@@ -27,12 +27,13 @@ SYNTHETIC = ROOT / 'tools' / 'dataset_converters' / 'make_synthetic.py'
 @cache
 def config_of(path: Path) -> Config:
     """A config file, read once."""
-    return Config.fromfile(path)
+    # its custom imports are for the training, not for looking at numbers
+    return Config.fromfile(path, import_custom_modules=False)
 
 
 def option_key(config: Config, key: str) -> str:
     """A dotted key as ``--cfg-options`` wants it: with a ``+`` when the config lacks it."""
-    node = config
+    node = config.to_dict()
     for part in key.split('.'):
         if isinstance(node, (list, tuple)):
             node = node[int(part)]
@@ -59,9 +60,22 @@ def read_json(path: Path) -> dict:
         return {}
 
 
+@cache
+def generator_version(kind: str) -> int:
+    """Version of the generated content of a sub-command of ``make_synthetic.py``."""
+    sys.path.insert(0, str(SYNTHETIC.parent))
+    try:
+        import make_synthetic
+    finally:
+        sys.path.pop(0)
+    return getattr(make_synthetic, f'{kind.upper()}_VERSION')
+
+
 @dataclass
 class SyntheticData(Job):
     """Generates a data set with ``make_synthetic.py``; does nothing when it is there.
+
+    One that an older version of the generator made is replaced.
 
     Args:
         kind: sub-command.
@@ -69,7 +83,7 @@ class SyntheticData(Job):
         train: training frames.
         val: validation frames.
         seed: of the data.
-        replace: replaces a data set made with other settings; otherwise that is an error.
+        replace: replaces a data set of other sizes; otherwise that is an error.
         options: further arguments.
     """
 
@@ -81,17 +95,19 @@ class SyntheticData(Job):
     replace: bool = False
     options: tuple[str, ...] = ()
 
-    def _settings(self) -> dict:
-        return {'kind': self.kind, 'train': self.train, 'val': self.val, 'seed': self.seed}
+    def identity(self) -> dict:
+        """What the content depends on."""
+        sizes = {'train': self.train, 'val': self.val, 'seed': self.seed}
+        return {'kind': self.kind, **sizes, 'version': generator_version(self.kind)}
 
     def command(self) -> list[str]:
         """The converter's command line."""
-        sizes = [f'--{k}={v}' for k, v in self._settings().items() if k != 'kind']
+        wanted, there = self.identity(), read_json(self.out / 'manifest.json')
+        other = {key for key, value in wanted.items() if there.get(key) != value}
         done = [sys.executable, str(SYNTHETIC), self.kind, f'--out={self.out}', '--workers=0']
-        there = read_json(self.out / 'manifest.json')
-        other = any(there.get(key) != value for key, value in self._settings().items())
-        if self.replace and there and other:
+        if there and (other == {'version'} or (other and self.replace)):
             done.append('--overwrite')
+        sizes = (f'--{key}={wanted[key]}' for key in ('train', 'val', 'seed'))
         return [*done, *sizes, *self.options]
 
     def fraction(self) -> float:
@@ -150,8 +166,9 @@ class Training(Job):
     def fingerprint(self) -> str:
         """A hash of everything the result depends on but the code."""
         options = {key: str(value) for key, value in self.options.items()}
-        parts = [config_of(self.config).pretty_text, options, self.based_on]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        parts = [config_of(self.config).to_dict(), options, self.based_on]
+        text = json.dumps(parts, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def _note(self) -> Path:

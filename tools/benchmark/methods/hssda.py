@@ -125,7 +125,7 @@ def clean(found: Mapping[str, float]) -> dict[str, float]:
 
 
 def training(
-    folder: Path, data: Path, seed: int, key: str, sizes: Sizes, script: Path = TRAIN
+    folder: Path, data: SyntheticData, seed: int, key: str, sizes: Sizes, script: Path = TRAIN
 ) -> Training:
     """The training of one row; its needs are not set."""
     label, name, options = ROWS.get(key, ('burn-in', BURN_IN, {}))
@@ -141,9 +141,9 @@ def training(
         clean=clean,
         headline=METRIC,
         script=script,
-        based_on=[sizes.train, sizes.val, seed],
+        based_on=data.identity(),
         options={
-            **data_options(config, data),
+            **data_options(config, data.out),
             **seed_options(config, seed),
             **length_options(config, sizes.iterations),
             **options,
@@ -160,11 +160,11 @@ def comparison(
     script: Path = TRAIN,
 ) -> list[Job]:
     """Data set, burn-in and the rows that start from it."""
-    burn_in = training(folder, data.out, seed, BURN_IN, sizes, script)
+    burn_in = training(folder, data, seed, BURN_IN, sizes, script)
     burn_in.needs = (data.name,)
     jobs: list[Job] = [data, burn_in]
     for key in keys:
-        row = training(folder, data.out, seed, key, sizes, script)
+        row = training(folder, data, seed, key, sizes, script)
         row.options = {**row.options, 'load_from': burn_in.checkpoint}
         row.based_on = burn_in.fingerprint()
         row.needs = (burn_in.name,)

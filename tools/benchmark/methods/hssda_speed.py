@@ -272,7 +272,7 @@ def prepare(args: argparse.Namespace) -> tuple[Path, Path]:
         replace=True,
         cost=20,
     )
-    burn_in = training(home, data.out, 0, BURN_IN, SIZES)
+    burn_in = training(home, data, 0, BURN_IN, SIZES)
     burn_in.needs, burn_in.cost = (data.name,), 100
     failed = run_jobs([data] if args.checkpoint else [data, burn_in])
     if failed:

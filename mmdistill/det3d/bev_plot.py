@@ -1,0 +1,248 @@
+"""Pictures of LiDAR scenes from above, boxes coloured by their level, and training curves.
+
+Drawn on figures of their own: no pyplot state, no display needed. ``x`` (forward) points up,
+``y`` (left) points left, as the driver sees the scene.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mmdistill.core.errors import UserError
+
+LEVEL_COLOURS: Mapping[str, str] = {
+    'ground truth': '#2f6fde',
+    'high': '#1a9850',
+    'ambiguous': '#f28e1c',
+    'low': '#d7263d',
+}
+"""Colour by level; ground truth is drawn dashed."""
+INK, FAINT = '#222222', '#d9d9d9'
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Boxes of one kind.
+
+    Attributes:
+        name: in the legend; names of :data:`LEVEL_COLOURS` have their colours.
+        boxes: (N, 7) [x, y, z, dx, dy, dz, yaw] in the LiDAR frame.
+        colour: of other names.
+        notes: a short text for each box, or none.
+    """
+
+    name: str
+    boxes: np.ndarray
+    colour: str = INK
+    notes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Checks the shape.
+
+        Raises:
+            UserError: boxes of another shape, or texts for another number of boxes.
+        """
+        boxes = np.asarray(self.boxes)
+        if boxes.ndim != 2 or boxes.shape[1] < 7:
+            raise UserError(f'layer {self.name!r}: boxes must be (N, 7), got {boxes.shape}')
+        if self.notes and len(self.notes) != len(boxes):
+            raise UserError(f'layer {self.name!r}: {len(self.notes)} texts, {len(boxes)} boxes')
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One scene.
+
+    Attributes:
+        title: above it.
+        points: (P, 3 or more) x, y, z in metres.
+        layers: boxes, the last on top.
+    """
+
+    title: str
+    points: np.ndarray
+    layers: Sequence[Layer] = field(default_factory=tuple)
+
+
+def outlines(boxes: np.ndarray) -> np.ndarray:
+    """Closed footprints with a stroke from the centre to the front.
+
+    Args:
+        boxes: (N, 7).
+
+    Returns:
+        (N, 7, 2) x, y of: the four corners, the first again, the middle of the front edge, the
+        centre. The box's front lies in the direction of its yaw.
+    """
+    boxes = np.asarray(boxes, dtype=float).reshape(len(boxes), -1)
+    signs = np.array([[1, -1], [1, 1], [-1, 1], [-1, -1], [1, -1], [1, 0], [0, 0]]) / 2
+    local = signs * boxes[:, None, 3:5]
+    cos, sin = np.cos(boxes[:, 6]), np.sin(boxes[:, 6])
+    turn = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], 1)
+    return boxes[:, None, :2] + np.einsum('nij,nkj->nki', turn, local)
+
+
+def draw_bev(axes: Axes, panel: Panel, point_cloud_range: Sequence[float]) -> None:
+    """Draws one scene.
+
+    Args:
+        axes: to draw on.
+        panel: what to draw.
+        point_cloud_range: [x0, y0, z0, x1, y1, z1] in metres, the part that is shown.
+    """
+    x0, y0, z0, x1, y1, z1 = point_cloud_range
+    points = np.asarray(panel.points)[:, :3]
+    inside = (points[:, :2] >= (x0, y0)).all(1) & (points[:, :2] <= (x1, y1)).all(1)
+    points = points[inside]
+    height = np.clip(points[:, 2], z0, z1)
+    axes.scatter(
+        points[:, 1],
+        points[:, 0],
+        c=height,
+        cmap='Greys',
+        # the lightest third of the map would vanish on white
+        vmin=z0 - 0.8 * (z1 - z0),
+        vmax=z1,
+        s=0.6,
+        linewidths=0,
+        rasterized=True,
+    )
+    for layer in panel.layers:
+        _draw_layer(axes, layer)
+    axes.set_xlim(y1, y0)
+    axes.set_ylim(x0, x1)
+    axes.set_aspect('equal')
+    axes.set_title(panel.title, fontsize=9, color=INK)
+    axes.tick_params(labelsize=7, colors=INK, length=2)
+    for spine in axes.spines.values():
+        spine.set_color(FAINT)
+
+
+def _draw_layer(axes: Axes, layer: Layer) -> None:
+    """The footprints of one layer."""
+    if len(layer.boxes) == 0:
+        return
+    lines = outlines(layer.boxes)[..., ::-1]
+    truth = layer.name == 'ground truth'
+    axes.add_collection(
+        LineCollection(
+            list(lines),
+            colors=LEVEL_COLOURS.get(layer.name, layer.colour),
+            linewidths=1.0 if truth else 1.4,
+            linestyles='--' if truth else '-',
+        )
+    )
+    for note, box in zip(layer.notes, np.asarray(layer.boxes), strict=False):
+        axes.annotate(
+            note,
+            (box[1], box[0]),
+            xytext=(3, 3),
+            textcoords='offset points',
+            fontsize=5,
+            color=LEVEL_COLOURS.get(layer.name, layer.colour),
+        )
+
+
+def save_bev(
+    path: str | Path,
+    panels: Sequence[Panel],
+    point_cloud_range: Sequence[float],
+    title: str = '',
+) -> None:
+    """Writes scenes side by side with one legend.
+
+    Args:
+        path: PNG file.
+        panels: at least one.
+        point_cloud_range: [x0, y0, z0, x1, y1, z1] in metres.
+        title: above all.
+
+    Raises:
+        UserError: no panel.
+    """
+    if not panels:
+        raise UserError(f'{path}: there is nothing to draw')
+    x0, y0, _, x1, y1, _ = point_cloud_range
+    width = 4.2
+    height = width * (x1 - x0) / (y1 - y0)
+    figure = Figure(figsize=(width * len(panels), height + 0.9), dpi=110, layout='constrained')
+    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, panel in zip(all_axes, panels, strict=True):
+        draw_bev(axes, panel, point_cloud_range)
+    found = {layer.name: layer for panel in panels for layer in panel.layers}
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=LEVEL_COLOURS.get(name, layer.colour),
+            linestyle='--' if name == 'ground truth' else '-',
+            label=name,
+        )
+        for name, layer in found.items()
+    ]
+    if handles:
+        figure.legend(
+            handles=handles,
+            loc='outside lower center',
+            ncols=len(handles),
+            fontsize=8,
+            frameon=False,
+        )
+    if title:
+        figure.suptitle(title, fontsize=10, color=INK)
+    _save(figure, path)
+
+
+def save_curves(
+    path: str | Path,
+    charts: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
+    xlabel: str = 'iteration',
+) -> None:
+    """Writes line charts in rows of three; charts without any data are left out.
+
+    Args:
+        path: PNG file.
+        charts: by title: curves by name, each x and y.
+        xlabel: below every chart.
+
+    Raises:
+        UserError: there is no curve at all.
+    """
+    charts = {
+        title: {name: xy for name, xy in curves.items() if len(xy[0])}
+        for title, curves in charts.items()
+    }
+    charts = {title: curves for title, curves in charts.items() if curves}
+    if not charts:
+        raise UserError(f'{path}: there is no curve to draw')
+    columns = min(3, len(charts))
+    rows = -(-len(charts) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.0 * rows), dpi=110, layout='constrained')
+    all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (title, curves) in zip(all_axes, charts.items(), strict=False):
+        for name, (x, y) in curves.items():
+            axes.plot(x, y, label=name, linewidth=1.4, marker='.', markersize=3)
+        axes.set_title(title, fontsize=9, color=INK)
+        axes.set_xlabel(xlabel, fontsize=8, color=INK)
+        axes.grid(color=FAINT, linewidth=0.6)
+        axes.tick_params(labelsize=7, colors=INK)
+        axes.legend(fontsize=7, frameon=False)
+        axes.spines[['top', 'right']].set_visible(False)
+    for axes in all_axes[len(charts) :]:
+        axes.set_visible(False)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    """Writes the figure; its folder is made when missing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure)
+    figure.savefig(path)
