@@ -8,7 +8,11 @@ from torch import Tensor
 
 @runtime_checkable
 class PseudoFilter(Protocol):
-    """Decides which predictions become labels; thresholds live in buffers."""
+    """Decides which predictions become labels.
+
+    Filters are ``nn.Module`` objects whose thresholds are buffers, so that they are saved,
+    moved and broadcast with the model. They keep working on zero predictions.
+    """
 
     def __call__(self, scores: Tensor, labels: Tensor) -> Tensor:
         """(N,) bool from (N, S) scores and (N,) class indices."""
@@ -17,7 +21,14 @@ class PseudoFilter(Protocol):
 
 @dataclass
 class PseudoStats:
-    """Counts of one step, left by a method as ``model.pseudo_stats``; small tensors, no sync.
+    """Counts of one training step, for :class:`mmdistill.core.hooks.PseudoQualityHook`.
+
+    A method leaves one as ``model.pseudo_stats`` in ``loss``; the hook takes it away after the
+    step. Tensors stay on the device of the model and detached; nothing here may wait for it.
+    A step without unlabelled data leaves None.
+
+    ``true_positive`` and ``hidden`` are given when ground truth that training must not read is
+    known for *all* unlabelled samples of the step; a method reads it for nothing else.
 
     Attributes:
         kept: (C,) predictions used as labels.

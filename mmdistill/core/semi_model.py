@@ -1,16 +1,17 @@
 """Student and teacher in one model: the frame that every method fills in."""
 
 import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, BaseModule, PretrainedInit, initialize
 from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor, nn
 
+from mmdistill.core.errors import UserError, did_you_mean
+from mmdistill.core.plain_checkpoint import BRANCHES, adopt_plain_checkpoint
 from mmdistill.registry import MODELS
-
-BRANCHES = ('student', 'teacher')
 
 
 @MODELS.register_module()
@@ -18,20 +19,28 @@ class SemiModel(BaseModel):
     """A trained student and a frozen teacher of the same architecture.
 
     The teacher has no gradient and stays in evaluation mode whatever the loop does. What must
-    survive a restart is in buffers: ``teacher_steps`` (number of teacher updates),
-    ``skipped_steps`` (updates refused because the student was not finite) and
-    ``unsup_weight``. ``cur_iter`` is set by the teacher's hook and keys random draws.
+    survive a restart is in buffers: ``teacher_steps`` (optimizer steps that the teacher
+    followed), ``skipped_steps`` (those of them that were refused because the student was not
+    finite) and ``unsup_weight``. ``cur_iter`` is set by the teacher's hook and keys random
+    draws; ``pseudo_stats`` is where a method leaves the counts of a step
+    (:class:`mmdistill.core.pseudo.PseudoStats`).
+
+    A method replaces :meth:`loss`, or only :meth:`pseudo_samples`. Methods with thresholds
+    also have ``collect_records``, ``refresh`` and ``refresh_buffers``, see
+    :class:`mmdistill.core.hooks.ThresholdRefreshHook`.
 
     Args:
         model: config of any host model, or a built one; both branches are copies of it.
         semi_train_cfg: ``sup_weight`` of the labelled loss (default 1).
         semi_test_cfg: ``predict_on``, ``'student'`` (default) or ``'teacher'``.
-        data_preprocessor: as in mmengine.
+        data_preprocessor: as in mmengine; default: the host model's own, per branch.
         init_cfg: as in mmengine.
 
     Raises:
-        ValueError: unknown keys or branch names.
+        UserError: unknown keys or branch names.
     """
+
+    refresh_buffers: Sequence[str] = ()
 
     def __init__(
         self,
@@ -41,27 +50,46 @@ class SemiModel(BaseModel):
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        self.student = _build(model)
-        self.teacher = _build(model)
-        self.teacher.load_state_dict(self.student.state_dict())
-        self.teacher.requires_grad_(False)
         train = _checked('semi_train_cfg', semi_train_cfg, sup_weight=1.0)
         test = _checked('semi_test_cfg', semi_test_cfg, predict_on='student')
-        self.sup_weight = train['sup_weight']
-        self.predict_on = test['predict_on']
-        if self.predict_on not in BRANCHES:
-            raise ValueError(f'predict_on must be one of {BRANCHES}, got {self.predict_on!r}')
+        student, teacher = _build(model), _build(model)
+        host = getattr(student, 'data_preprocessor', None)
+        if data_preprocessor is None and host is not None:
+            data_preprocessor = dict(
+                type='mmdistill.BranchDataPreprocessor', data_preprocessor=copy.deepcopy(host)
+            )
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        self.student, self.teacher = student, teacher
+        self.sup_weight, self.predict_on = train['sup_weight'], test['predict_on']
+        self.branch(self.predict_on)
+        self._teacher_from_student()
+        self.teacher.requires_grad_(False)
         self.register_buffer('teacher_steps', torch.zeros((), dtype=torch.long))
         self.register_buffer('skipped_steps', torch.zeros((), dtype=torch.long))
         self.register_buffer('unsup_weight', torch.ones(()))
         self.cur_iter = 0
         self.pseudo_stats: Any = None
 
-    def init_weights(self) -> None:
-        """Initialises the student; the teacher starts as its copy."""
-        super().init_weights()
+    def _teacher_from_student(self) -> None:
+        """Makes the teacher a copy of the student, buffers outside the state dict included."""
         self.teacher.load_state_dict(self.student.state_dict())
+        hidden = dict(self.student.named_buffers())
+        for name, buffer in self.teacher.named_buffers():
+            buffer.copy_(hidden[name])
+
+    def init_weights(self) -> None:
+        """Initialises the student; the teacher starts as its copy, then checkpoints are read."""
+        given = self.init_cfg
+        configs = [given] if isinstance(given, dict) else list(given or [])
+        pretrained = [each for each in configs if each['type'] in ('Pretrained', PretrainedInit)]
+        self.init_cfg = [each for each in configs if each not in pretrained] or None
+        if isinstance(self.teacher, BaseModule):
+            self.teacher._is_init = True
+        super().init_weights()
+        self._teacher_from_student()
+        self.init_cfg = given
+        if pretrained:
+            initialize(self, pretrained)
 
     def train(self, mode: bool = True) -> 'SemiModel':
         """Sets the student's mode; the teacher stays in evaluation mode."""
@@ -69,47 +97,104 @@ class SemiModel(BaseModel):
         self.teacher.eval()
         return self
 
+    def requires_grad_(self, requires_grad: bool = True) -> 'SemiModel':
+        """As in torch, except that the teacher stays frozen."""
+        super().requires_grad_(requires_grad)
+        self.teacher.requires_grad_(False)
+        return self
+
     def branch(self, name: str) -> nn.Module:
-        """The student or the teacher."""
+        """The student or the teacher.
+
+        Raises:
+            UserError: another name.
+        """
         if name not in BRANCHES:
-            raise ValueError(f'a branch is one of {BRANCHES}, got {name!r}')
+            raise UserError(f'a branch is one of {BRANCHES}, got {name!r}')
         return getattr(self, name)
 
     def branch_state_dict(self, name: str) -> dict[str, Tensor]:
         """State of one branch, as the plain host model saves it."""
         return self.branch(name).state_dict()
 
-    def forward(self, inputs: Any, data_samples: Any = None, mode: str = 'tensor') -> Any:
-        """As in mmengine: ``loss``, ``predict`` or ``tensor``; the latter two on one branch."""
+    def forward(
+        self,
+        inputs: Any,
+        data_samples: Any = None,
+        mode: str = 'tensor',
+        branch_index: Mapping[str, Sequence[int]] | None = None,
+    ) -> Any:
+        """As in mmengine: ``loss``, ``predict`` or ``tensor``; the latter two on one branch.
+
+        Args:
+            inputs: of the host model, or by branch name.
+            data_samples: of the host model, or by branch name.
+            mode: ``'loss'``, ``'predict'`` or ``'tensor'``.
+            branch_index: by branch name, which samples of the batch it holds; made by
+                :func:`mmdistill.core.collate.branch_collate` and passed on to ``loss``.
+        """
         if mode == 'loss':
-            return self.loss(inputs, data_samples)
+            if branch_index is None:
+                return self.loss(inputs, data_samples)
+            return self.loss(inputs, data_samples, branch_index=branch_index)
         return self.branch(self.predict_on)(inputs, data_samples, mode=mode)
 
-    def loss(self, inputs: dict, data_samples: dict) -> dict[str, Tensor]:
+    def loss(
+        self,
+        inputs: Mapping[str, Any],
+        data_samples: Mapping[str, Any],
+        branch_index: Mapping[str, Sequence[int]] | None = None,
+    ) -> dict[str, Tensor]:
         """Template for branch batches: supervised loss plus loss on pseudo labels.
 
         Args:
             inputs: by branch name ``sup``, ``unsup_teacher``, ``unsup_student``.
             data_samples: by branch name.
+            branch_index: by branch name, which samples of the batch it holds.
+
+        Returns:
+            ``sup_*`` losses of the student on the branch ``sup``, times ``sup_weight``, and
+            ``unsup_*`` losses on ``unsup_student``, times the buffer ``unsup_weight``.
+
+        Raises:
+            UserError: no known branch, or a student's branch without the teacher's.
         """
         losses = {}
         if 'sup' in inputs:
             labeled = self.student(inputs['sup'], data_samples['sup'], mode='loss')
             losses.update(self.weighted(labeled, 'sup', self.sup_weight))
         if 'unsup_student' in inputs:
+            if 'unsup_teacher' not in inputs:
+                raise UserError("the batch has the branch 'unsup_student' and no 'unsup_teacher'")
             with torch.no_grad():
                 pseudo = self.pseudo_samples(inputs['unsup_teacher'], data_samples)
             unlabeled = self.student(inputs['unsup_student'], pseudo, mode='loss')
             losses.update(self.weighted(unlabeled, 'unsup', self.unsup_weight))
+        if not losses:
+            raise UserError(
+                f"the batch has the branches {sorted(inputs)}, none of 'sup', 'unsup_student': "
+                'check the MultiBranch transform'
+            )
         return losses
 
-    def pseudo_samples(self, inputs: Any, data_samples: dict) -> Any:
-        """Data samples for the student's unlabelled branch, from the teacher's predictions."""
+    def pseudo_samples(self, inputs: Any, data_samples: Mapping[str, Any]) -> Any:
+        """Data samples for the student's unlabelled branch, from the teacher's predictions.
+
+        Args:
+            inputs: of the branch ``unsup_teacher``.
+            data_samples: of all branches, by name.
+        """
         raise NotImplementedError(f'{type(self).__name__} has no pseudo_samples')
 
     @staticmethod
-    def weighted(losses: dict, prefix: str, weight: float | Tensor) -> dict:
-        """Renames losses to ``<prefix>_<name>`` and multiplies those whose name holds 'loss'."""
+    def weighted(losses: Mapping[str, Any], prefix: str, weight: float | Tensor) -> dict:
+        """Renames losses to ``<prefix>_<name>`` and multiplies those whose name holds 'loss'.
+
+        Args:
+            losses: tensors or lists of tensors by name.
+            prefix: what goes in front, without the underscore.
+            weight: the factor; entries without 'loss' in their name are only renamed.
+        """
         scaled = {}
         for name, value in losses.items():
             if 'loss' in name:
@@ -121,36 +206,23 @@ class SemiModel(BaseModel):
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, local_metadata: dict, *args: Any
     ) -> None:
-        """Lets a plain checkpoint of the host model fill both branches.
-
-        Module versions travel too: sparse convolutions permute kernels that carry none.
-        """
-        heads = {key[len(prefix) :].split('.')[0] for key in state_dict if key.startswith(prefix)}
-        own = set(self._modules) | set(self._buffers)
-        plain = {name.split('.')[0] for name in self.student.state_dict()}
-        if heads and 'student' not in heads and heads & plain and not (heads & own - plain):
-            metadata = getattr(state_dict, '_metadata', None)
-            for key in [key for key in state_dict if key.startswith(prefix)]:
-                value = state_dict.pop(key)
-                for name in BRANCHES:
-                    state_dict[f'{prefix}{name}.{key[len(prefix) :]}'] = value
-            for key in [] if metadata is None else [k for k in metadata if k.startswith(prefix)]:
-                for name in BRANCHES:
-                    inner = f'{name}.{key[len(prefix) :]}'.rstrip('.')
-                    metadata[f'{prefix}{inner}'] = metadata[key]
-            for name, buffer in self.named_buffers(recurse=False):
-                state_dict[f'{prefix}{name}'] = buffer
+        """Lets a plain checkpoint of the host model fill both branches."""
+        adopt_plain_checkpoint(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
 
 def _build(model: dict | nn.Module) -> nn.Module:
     """A new model from a config, or a copy of a built one."""
-    return copy.deepcopy(model) if isinstance(model, nn.Module) else ROOT_MODELS.build(copy.deepcopy(model))
+    copied = copy.deepcopy(model)
+    return copied if isinstance(model, nn.Module) else ROOT_MODELS.build(copied)
 
 
 def _checked(name: str, given: dict | None, **defaults: Any) -> dict:
     """Defaults overridden by what is given; unknown keys raise."""
-    unknown = set(given or {}) - set(defaults)
-    if unknown:
-        raise ValueError(f'{name}: unknown keys {sorted(unknown)}; known: {sorted(defaults)}')
+    for key in given or {}:
+        if key not in defaults:
+            raise UserError(
+                f'{name}: unknown key {key!r}{did_you_mean(key, defaults)}; '
+                f'known: {sorted(defaults)}'
+            )
     return {**defaults, **(given or {})}

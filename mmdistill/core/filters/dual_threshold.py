@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from mmdistill.core.errors import UserError, did_you_mean
 from mmdistill.core.filters.two_means import two_means
 from mmdistill.registry import MODELS
 
@@ -30,7 +31,7 @@ class DualThresholdFilter(nn.Module):
     refresh.
 
     Args:
-        class_names: class names in label order (C).
+        class_names: class names in label order (C), or their number.
         scores: score names (S), the order of the columns of ``scores`` below.
         init: thresholds, high and low alike, before the first fit and of pools that are too
             small; official code: cls 0.99, objectness 0.95, view_iou 0.93.
@@ -39,25 +40,33 @@ class DualThresholdFilter(nn.Module):
             None keeps all.
 
     Raises:
-        ValueError: a score without an initial threshold.
+        UserError: a score without an initial threshold, or a threshold of an unknown score.
     """
 
     def __init__(
         self,
-        class_names: Sequence[str],
+        class_names: Sequence[str] | int,
         scores: Sequence[str] = ('cls', 'view_iou'),
         init: Mapping[str, float] | None = None,
         min_pool: int = 3,
         decimals: int | None = 2,
     ) -> None:
         super().__init__()
+        for name in init or {}:
+            if name not in scores:
+                raise UserError(
+                    f'init names the score {name!r}{did_you_mean(name, scores)}; '
+                    f'the scores are {list(scores)}'
+                )
         init = {**DEFAULT_INIT, **(init or {})}
         missing = [name for name in scores if name not in init]
         if missing:
-            raise ValueError(f'init has no threshold for the scores {missing}')
+            raise UserError(f'init has no threshold for the scores {missing}')
+        if isinstance(class_names, int):
+            class_names = [str(label) for label in range(class_names)]
         self.class_names, self.score_names = list(class_names), list(scores)
         self.min_pool, self.decimals = min_pool, decimals
-        start = torch.tensor([[float(init[name])] * len(class_names) for name in scores])
+        start = torch.tensor([[float(init[name])] * len(self.class_names) for name in scores])
         self.register_buffer('high', start.clone())
         self.register_buffer('low', start.clone())
         self._init = start
@@ -67,15 +76,28 @@ class DualThresholdFilter(nn.Module):
         """Refits all thresholds; classes whose pool is too small return to ``init``.
 
         Args:
-            pools: scores of trusted predictions by (score name, class index).
+            pools: (n,) scores of trusted predictions by (score name, class index).
+
+        Raises:
+            UserError: a pool of an unknown score or class, or one that is not finite.
         """
+        for score, label in pools:
+            if score not in self.score_names or not 0 <= label < len(self.class_names):
+                raise UserError(
+                    f'pool of score {score!r} and class {label}; the scores are '
+                    f'{self.score_names}, the classes 0 to {len(self.class_names) - 1}'
+                )
         high, low = self._init.clone(), self._init.clone()
         for row, name in enumerate(self.score_names):
             for column in range(len(self.class_names)):
                 pool = pools.get((name, column))
                 if pool is None or len(pool) < self.min_pool:
                     continue
-                small, large = two_means(pool)
+                try:
+                    small, large = two_means(pool)
+                except ValueError as error:
+                    where = f'scores {name!r} of class {self.class_names[column]!r}'
+                    raise UserError(f'{where}: {error}') from error
                 high[row, column] = floor_decimals(large, self.decimals)
                 low[row, column] = floor_decimals(small, self.decimals)
         self.high.copy_(high)

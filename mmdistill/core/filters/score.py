@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from mmdistill.core.errors import UserError
 from mmdistill.registry import MODELS
 
 
@@ -34,13 +35,13 @@ class PerClassFilter(nn.Module):
         class_names: class names in label order.
 
     Raises:
-        ValueError: a class without a threshold or an unknown class.
+        UserError: a class without a threshold or an unknown class.
     """
 
     def __init__(self, score_thr: Mapping[str, float], class_names: Sequence[str]) -> None:
         super().__init__()
         if set(score_thr) != set(class_names):
-            raise ValueError(
+            raise UserError(
                 f'score_thr must name each class once; given {sorted(score_thr)}, '
                 f'classes {sorted(class_names)}'
             )

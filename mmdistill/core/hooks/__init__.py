@@ -1,5 +1,6 @@
 """Hooks of teacher-student training."""
 
+from mmdistill.core.hooks.loss_weight import UnsupWeightRampHook
 from mmdistill.core.hooks.preempt import PreemptHook
 from mmdistill.core.hooks.pseudo_quality import PseudoQualityHook
 from mmdistill.core.hooks.safe_checkpoint import SafeCheckpointHook
@@ -12,4 +13,5 @@ __all__ = [
     'SafeCheckpointHook',
     'TeacherUpdateHook',
     'ThresholdRefreshHook',
+    'UnsupWeightRampHook',
 ]

@@ -1,14 +1,21 @@
 """Moves the teacher after every real optimizer step."""
 
+import copy
+from itertools import chain
+from typing import Any
+
+from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import TASK_UTILS as ROOT_TASK_UTILS
 from mmengine.runner import Runner
 
-from mmdistill.core.dist import broadcast_buffers
-from mmdistill.core.ema import ema_update
+from mmdistill.core.dist import broadcast_buffers, broadcast_tensors, on_all_ranks
+from mmdistill.core.ema import BUFFER_POLICIES, all_finite, apply_ema, paired_tensors
+from mmdistill.core.errors import UserError
 from mmdistill.core.semi_model import SemiModel
+from mmdistill.core.step_watch import StepWatch
 from mmdistill.registry import HOOKS
 
 
@@ -21,12 +28,20 @@ def bare_model(runner: Runner) -> SemiModel:
 class TeacherUpdateHook(Hook):
     """EMA teacher; the momentum is a function of ``model.teacher_steps``, which is persistent.
 
-    With gradient accumulation the teacher moves only when the optimizer did.
+    The teacher moves when the optimizer did: not within gradient accumulation, and not when a
+    loss scaler threw the gradients away. On several ranks the teacher is the same everywhere:
+    its buffers follow those of rank 0, and a student that is not finite on one rank is
+    refused on all.
 
     Args:
-        momentum: config of a momentum function, see :mod:`mmdistill.core.momentum`.
+        momentum: config of a momentum function, see :mod:`mmdistill.core.momentum`. With
+            ``ramp_fraction`` and no ``max_iters``, the planned number of optimizer steps of
+            this training is filled in.
         buffers: ``'copy'``, ``'ema'`` or ``'skip'``, see :func:`ema_update`.
         check_interval: iterations between two looks at the number of refused updates.
+
+    Raises:
+        UserError: an unknown buffer policy, or a model that is no ``SemiModel``.
     """
 
     priority = 'NORMAL'
@@ -34,37 +49,63 @@ class TeacherUpdateHook(Hook):
     def __init__(
         self, momentum: dict | None = None, buffers: str = 'copy', check_interval: int = 50
     ) -> None:
-        momentum = dict(momentum or dict(type='mmdistill.LinearRampMomentum'))
-        self.momentum = ROOT_TASK_UTILS.build(momentum)
+        if buffers not in BUFFER_POLICIES:
+            raise UserError(f'buffers must be one of {BUFFER_POLICIES}, got {buffers!r}')
+        self._momentum_cfg = copy.deepcopy(dict(momentum or {}))
+        self._momentum_cfg.setdefault('type', 'mmdistill.LinearRampMomentum')
+        planned = 'ramp_fraction' in self._momentum_cfg and 'max_iters' not in self._momentum_cfg
+        self.momentum = None if planned else ROOT_TASK_UTILS.build(dict(self._momentum_cfg))
         self.buffers, self.check_interval = buffers, check_interval
+        self._watch = StepWatch()
         self._steps, self._reported = 0, 0
 
     def before_train(self, runner: Runner) -> None:
         """Reads the persistent counters once; all ranks start with the teacher of rank 0."""
         model = bare_model(runner)
-        broadcast_buffers(model)
-        self._steps = int(model.teacher_steps)
-        self._reported = int(model.skipped_steps)
+        if not isinstance(model, SemiModel):
+            raise UserError(
+                f'TeacherUpdateHook needs a SemiModel, the model is a {type(model).__name__}: '
+                'remove the hook or wrap the model'
+            )
+        broadcast_tensors(chain(model.teacher.parameters(), model.teacher.buffers()))
+        if self.momentum is None:
+            cycle = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+            steps = -(-runner.max_iters // cycle)
+            self.momentum = ROOT_TASK_UTILS.build(dict(self._momentum_cfg, max_iters=steps))
+        self._watch.attach(runner.optim_wrapper)
+        self._steps, self._reported = int(model.teacher_steps), int(model.skipped_steps)
         model.cur_iter = runner.iter
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Tells the model where it is."""
         bare_model(runner).cur_iter = runner.iter
 
     def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Updates the teacher if the optimizer stepped."""
-        if not stepped(runner):
-            return
         model = bare_model(runner)
+        if self._watch.take():
+            self._update(model)
+        if self.every_n_train_iters(runner, self.check_interval):
+            self._report(model)
+
+    def after_train(self, runner: Runner) -> None:
+        """Reports once more and lets go of the optimizer."""
+        self._report(bare_model(runner))
+        self._watch.detach()
+
+    def _update(self, model: SemiModel) -> None:
+        """One step of the average, equal on all ranks."""
         keep = self.momentum(self._steps)
-        finite = ema_update(model.teacher, model.student, keep, self.buffers)
+        pairs = paired_tensors(model.teacher, model.student, self.buffers)
+        finite = on_all_ranks(all_finite(pairs))
+        apply_ema(pairs, keep, finite)
+        if self.buffers != 'skip' and get_world_size() > 1:
+            broadcast_buffers(model.teacher)
         self._steps += 1
         model.teacher_steps += 1
         model.skipped_steps += (~finite).to(model.skipped_steps)
-        if self.every_n_train_iters(runner, self.check_interval):
-            self._report(model)
 
     def _report(self, model: SemiModel) -> None:
         """Warns when updates were refused since the last look."""
@@ -77,19 +118,3 @@ class TeacherUpdateHook(Hook):
                 level=30,
             )
             self._reported = skipped
-
-
-def stepped(runner: Runner) -> bool:
-    """True when the iteration that just ended moved the parameters."""
-    wrapper = runner.optim_wrapper
-    scaler = getattr(wrapper, 'loss_scaler', None)
-    inner = getattr(wrapper, '_inner_count', None)
-    cycle = getattr(wrapper, '_accumulative_counts', 1)
-    total = getattr(wrapper, '_max_counts', -1)
-    if inner is None or cycle == 1:
-        moved = True
-    else:
-        moved = inner % cycle == 0 or inner == total
-    if moved and scaler is not None and getattr(scaler, 'is_enabled', lambda: False)():
-        moved = not getattr(scaler, '_mmdistill_skipped', False)
-    return moved

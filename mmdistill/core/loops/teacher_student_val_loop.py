@@ -1,36 +1,84 @@
 """Validates both branches."""
 
-from mmengine.runner import ValLoop
+from collections.abc import Sequence
 
+from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner, ValLoop
+from torch.utils.data import DataLoader
+
+from mmdistill.core.errors import UserError
 from mmdistill.core.hooks.teacher_update import bare_model
-from mmdistill.core.semi_model import BRANCHES
+from mmdistill.core.plain_checkpoint import BRANCHES
+from mmdistill.core.semi_model import SemiModel
 from mmdistill.registry import LOOPS
 
 
 @LOOPS.register_module()
 class TeacherStudentValLoop(ValLoop):
-    """``ValLoop`` over student and teacher; metrics get the prefixes ``student/``, ``teacher/``."""
+    """``ValLoop`` over student and teacher; metrics get the prefixes ``student/``, ``teacher/``.
 
-    def run(self) -> dict:
-        """Evaluates both branches and restores ``predict_on``.
+    Hooks see one validation: ``before_val`` and ``after_val`` once, ``after_val_epoch`` with the
+    metrics of both branches, so ``save_best='teacher/...'`` works.
+
+    Args:
+        runner: the runner.
+        dataloader: a ``DataLoader`` or its config.
+        evaluator: an ``Evaluator``, or configs of metrics.
+        fp16: predict in half precision.
+        branches: which branches to evaluate, in this order.
+
+    Raises:
+        UserError: an unknown branch, or a model that is no ``SemiModel``.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict,
+        evaluator: Evaluator | dict | list,
+        fp16: bool = False,
+        branches: Sequence[str] = BRANCHES,
+    ) -> None:
+        super().__init__(runner, dataloader, evaluator, fp16)
+        unknown = [name for name in branches if name not in BRANCHES]
+        if unknown or not branches:
+            raise UserError(f'branches must be of {BRANCHES}, got {tuple(branches)}')
+        self.branches = tuple(branches)
+
+    def run(self) -> dict[str, float]:
+        """Evaluates the branches and restores ``predict_on``, whatever happens.
 
         Returns:
-            Metrics of both branches.
+            Metrics of all evaluated branches.
         """
+        model = bare_model(self.runner)
+        if not isinstance(model, SemiModel):
+            raise UserError(
+                f'TeacherStudentValLoop needs a SemiModel, the model is a {type(model).__name__}: '
+                "use val_cfg = dict(type='ValLoop')"
+            )
         self.runner.call_hook('before_val')
         self.runner.call_hook('before_val_epoch')
         self.runner.model.eval()
-        model = bare_model(self.runner)
         chosen, metrics = model.predict_on, {}
         try:
-            for branch in BRANCHES:
+            for branch in self.branches:
                 model.predict_on = branch
-                for index, batch in enumerate(self.dataloader):
-                    self.run_iter(index, batch)
-                found = self.evaluator.evaluate(len(self.dataloader.dataset))
-                metrics.update({f'{branch}/{name}': value for name, value in found.items()})
+                for name, value in self._evaluate().items():
+                    metrics[f'{branch}/{name}'] = value
         finally:
             model.predict_on = chosen
         self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
         return metrics
+
+    def _evaluate(self) -> dict[str, float]:
+        """Metrics of the branch that predicts at present."""
+        self.val_loss.clear()
+        for index, batch in enumerate(self.dataloader):
+            self.run_iter(index, batch)
+        metrics = dict(self.evaluator.evaluate(len(self.dataloader.dataset)))
+        losses = {name: buffer.mean() for name, buffer in self.val_loss.items()}
+        if losses:
+            losses['val_loss'] = sum(mean for name, mean in losses.items() if 'loss' in name)
+        return {**metrics, **losses}

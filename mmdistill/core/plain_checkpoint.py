@@ -1,0 +1,133 @@
+"""Plain host checkpoints in and out of a student-teacher model.
+
+In: keys ``backbone...`` become ``student.backbone...`` and ``teacher.backbone...``. The module
+versions in the state dict's ``_metadata`` travel too: sparse convolutions permute kernels that
+carry none, so without them the weights would be loaded in the wrong order, silently.
+
+Out: one branch as the plain host model would have saved it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mmdistill.core.errors import UserError
+
+BRANCHES = ('student', 'teacher')
+
+
+def adopt_plain_checkpoint(model: nn.Module, state_dict: dict, prefix: str = '') -> bool:
+    """Rewrites a plain host checkpoint, in place, into one of a student-teacher model.
+
+    A state dict with keys of a branch is left as it is. What a plain one cannot hold (the
+    model's own buffers, thresholds) keeps its present value.
+
+    Args:
+        model: a module with the submodules ``student`` and ``teacher``.
+        state_dict: what is being loaded; torch and mmengine hand over a copy.
+        prefix: prefix of the model's keys.
+
+    Returns:
+        True when the state dict was a plain one.
+
+    Raises:
+        UserError: the state dict holds nothing that fits the model.
+    """
+    given = {key[len(prefix) :] for key in state_dict if key.startswith(prefix)}
+    plain = model.student.state_dict()
+    own = model.state_dict()
+    if not given or any(f'{branch}.{key}' in given for branch in BRANCHES for key in plain):
+        return False
+    if not given & set(plain):
+        if given & set(own):
+            return False
+        raise UserError(
+            'the checkpoint holds nothing that fits the model; it has '
+            f'{_listing(given)}, the model has {_listing(plain)}: take a checkpoint of the same '
+            'architecture'
+        )
+    loaded = {key: state_dict.pop(f'{prefix}{key}') for key in sorted(given)}
+    for key, value in loaded.items():
+        for branch in BRANCHES:
+            state_dict[f'{prefix}{branch}.{key}'] = value
+    for key, value in own.items():
+        if key.split('.')[0] not in BRANCHES:
+            state_dict[f'{prefix}{key}'] = value
+    _copy_versions(model.student, getattr(state_dict, '_metadata', None), prefix)
+    _report(loaded, plain)
+    return True
+
+
+def _copy_versions(student: nn.Module, metadata: dict | None, prefix: str) -> None:
+    """Gives both branches the module versions of the plain checkpoint.
+
+    The loader's closure holds this very object, so it has to be changed in place.
+    """
+    for name, _ in student.named_modules() if metadata is not None else ():
+        version = metadata.get(f'{prefix}{name}'.rstrip('.'))
+        for branch in BRANCHES if version is not None else ():
+            metadata[f'{prefix}{branch}.{name}'.rstrip('.')] = version
+
+
+def _report(loaded: Mapping[str, Any], plain: Mapping[str, Any]) -> None:
+    """Says in one line what a partly fitting checkpoint leaves out."""
+    missing = [key for key in plain if key not in loaded and 'num_batches_tracked' not in key]
+    unused = [key for key in loaded if key not in plain]
+    other = [
+        f'{key} {tuple(loaded[key].shape)} for {tuple(plain[key].shape)}'
+        for key in plain
+        if isinstance(loaded.get(key), Tensor) and loaded[key].shape != plain[key].shape
+    ]
+    if missing or unused or other:
+        fit = len(plain) - len(missing) - len(other)
+        print_log(
+            f'the plain checkpoint fills {fit} of {len(plain)} tensors of student and teacher; '
+            f'missing in it: {_listing(missing)}; not used: {_listing(unused)}; '
+            f'of another shape: {_listing(other)}',
+            logger='current',
+            level=30,
+        )
+
+
+def _listing(names: Iterable[str], most: int = 8) -> str:
+    """The first names, and how many more there are."""
+    names = sorted(names)
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return (', '.join(names[:most]) + more) or 'none'
+
+
+def plain_checkpoint(checkpoint: Mapping[str, Any], branch: str = 'student') -> dict[str, Any]:
+    """One branch of a student-teacher checkpoint, as the plain host model would save it.
+
+    Optimizer, schedulers, message hub and the like stay behind; ``meta`` is kept and says
+    ``exported_branch``.
+
+    Args:
+        checkpoint: what ``torch.load`` gave; unchanged.
+        branch: ``'student'`` or ``'teacher'``.
+
+    Returns:
+        A checkpoint with ``meta`` and ``state_dict``, which carries its ``_metadata``.
+
+    Raises:
+        UserError: another branch, or the checkpoint has no such branch.
+    """
+    if branch not in BRANCHES:
+        raise UserError(f'a branch is one of {BRANCHES}, got {branch!r}')
+    state = checkpoint.get('state_dict', checkpoint)
+    head = f'{branch}.'
+    plain = OrderedDict((key[len(head) :], state[key]) for key in state if key.startswith(head))
+    if not plain:
+        raise UserError(
+            f'the checkpoint has no {branch}, its keys are {_listing(state)}: is it already a '
+            'plain one?'
+        )
+    versions = getattr(state, '_metadata', None)
+    if versions is not None:
+        plain._metadata = OrderedDict(
+            (name[len(head) :], versions[name]) for name in versions if f'{name}.'.startswith(head)
+        )
+    return dict(meta=dict(checkpoint.get('meta') or {}, exported_branch=branch), state_dict=plain)
