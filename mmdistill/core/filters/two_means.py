@@ -20,7 +20,7 @@ def two_means(values: Tensor | np.ndarray) -> tuple[float, float]:
     Raises:
         ValueError: no value, or one that is not finite.
     """
-    x = torch.as_tensor(values).detach().cpu().double().flatten().sort().values
+    x = torch.as_tensor(values, dtype=torch.float64).detach().cpu().flatten().sort().values
     if x.numel() == 0:
         raise ValueError('two_means needs at least one value')
     if not x.isfinite().all():
