@@ -46,7 +46,8 @@ class RatioSampler(Sampler[int]):
         batch_size: samples per batch and rank; must be the data loader's.
         ratios: parts of a batch per source, for instance ``(1, 3)``: of 4 samples one is
             labelled; scaled to ``batch_size``.
-        source_sizes: sizes of the sources in dataset order.
+        source_sizes: sizes of the sources in dataset order; default: the dataset's own
+            ``source_sizes`` (labelled, unlabelled).
         seed: first key of all permutations; None draws one that all ranks share.
         shuffle: draw permutations, else go in order.
         infinite: never end; else end when ``epoch_of`` has been seen once by all ranks together.
@@ -102,7 +103,9 @@ class RatioSampler(Sampler[int]):
 
     @staticmethod
     def _sizes(dataset: Any, source_sizes: Sequence[int] | None) -> list[int]:
-        """Sizes of the sources."""
+        """Sizes of the sources: as given, as the dataset says, or of its parts."""
+        if source_sizes is None:
+            source_sizes = getattr(dataset, 'source_sizes', None)
         if source_sizes is not None:
             if sum(source_sizes) != len(dataset):
                 raise UserError(

@@ -56,7 +56,8 @@ class LoadLiDARPoints(LoadPointsFromFile):
 class SemiDet3DDataset(Dataset):
     """An mmdet3d dataset seen as labelled and unlabelled frames.
 
-    Every sample carries the meta entries ``labeled``, ``hidden`` and, when known, ``plane``.
+    Labelled frames come first; ``source_sizes`` says how many there are of each kind, so that
+    ``RatioSampler`` can mix them. Every sample carries the meta entries ``labeled``, ``hidden`` and, when known, ``plane``.
     Annotations of unlabelled frames are taken away before the pipeline runs: training cannot
     read them. With ``keep_hidden`` they travel as ``hidden`` for the quality log only.
 
@@ -113,7 +114,10 @@ class SemiDet3DDataset(Dataset):
                 f'{len(ids)} frames of {self.dataset.ann_file}: use the split of this data set'
             )
         wanted = {'all': (True, False), 'labeled': (True,), 'unlabeled': (False,)}[self.role]
-        self.rows = [row for row, each in enumerate(ids) if (each in self.labeled_ids) in wanted]
+        chosen = [row for row, each in enumerate(ids) if (each in self.labeled_ids) in wanted]
+        self.rows = sorted(chosen, key=lambda row: ids[row] not in self.labeled_ids)
+        labeled = sum(ids[row] in self.labeled_ids for row in chosen)
+        self.source_sizes = (labeled, len(chosen) - labeled)
         self.frame_ids = [ids[row] for row in self.rows]
         if not self.rows:
             raise UserError(f'{self.split_file} leaves no {self.role} frame')
