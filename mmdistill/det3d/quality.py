@@ -28,7 +28,8 @@ def hidden_stats(
 ) -> PseudoStats:
     """Counts of one batch of unlabelled scenes.
 
-    A kept box is right when a hidden box of its class overlaps it by ``MATCH_IOU`` from above.
+    A kept box is right when it and a hidden box of its class overlap each other best and by
+    ``MATCH_IOU`` from above: an object is found once, so recall stays below 1.
 
     Args:
         found: all boxes of the teacher.
@@ -53,7 +54,11 @@ def hidden_stats(
     right = torch.zeros_like(kept.valid)
     if truth.boxes.shape[1] and kept.boxes.shape[1]:
         alike = (kept.labels[..., None] == truth.labels[:, None]) & truth.valid[:, None]
-        right = ((bev_iou(kept.boxes, truth.boxes) >= MATCH_IOU) & alike).any(-1) & kept.valid
+        overlap = bev_iou(kept.boxes, truth.boxes) * (alike & kept.valid[..., None])
+        best_label = overlap.argmax(1)  # of each hidden box
+        best, owner = overlap.max(-1)
+        mutual = best_label.gather(1, owner) == torch.arange(overlap.shape[1], device=owner.device)
+        right = (best >= MATCH_IOU) & mutual
     return PseudoStats(
         true_positive=per_class(kept.labels, right, num_classes),
         hidden=per_class(truth.labels, truth.valid, num_classes),
