@@ -347,11 +347,7 @@ def test_odd_maps_are_an_error_that_names_the_sizes(grid, rows, columns):
         lambda: grid.unshuffle_dense(dense, MOVED),
         lambda: grid.shuffle_dense(dense, MOVED),
         lambda: grid.unshuffle_indices(torch.zeros(1, 4).long(), MOVED, rows, columns),
-        lambda: grid.shuffle_voxels(
-            dict(coors=torch.zeros(1, 4).long(), voxels=torch.zeros(1, 1, 4)),
-            MOVED,
-            (columns, rows),
-        ),
+        lambda: grid.shuffle_voxels(voxels, MOVED, (columns, rows)),
     ):
         with pytest.raises(ValueError, match=f'{rows} x {columns}.*shuffle.grid'):
             call()
