@@ -16,11 +16,12 @@ DEFAULT_INIT = dict(cls=0.99, objectness=0.95, view_iou=0.93)
 def floor_decimals(value: float, decimals: int | None) -> float:
     """Cuts off all but some decimals (0.999 -> 0.99); None changes nothing.
 
-    Numbers within 1e-9 below a multiple count as that multiple.
+    Numbers within 1e-7 below a multiple count as that multiple, so that scores of 0.9 in
+    float32, which are 0.89999998, keep 0.9.
     """
     if decimals is None:
         return value
-    return math.floor(value * 10**decimals + 1e-9) / 10**decimals
+    return math.floor((value + 1e-7) * 10**decimals) / 10**decimals
 
 
 @MODELS.register_module()
