@@ -129,7 +129,8 @@ def lacks(setup: Setup, todo: list, first: bool) -> list:
     found = [preflight.check_venv_module()] if first else []
     heavy = {'torch', 'hosts', 'pose', 'dev', 'mmcv'} & set(todo)
     must_compile = 'mmcv' in todo and setup.mmcv.ready_wheel() is None
-    if must_compile and 'mmcv' not in integrity.installed(setup.site):
+    adopts = 'mmcv' in integrity.installed(setup.site) and not setup.stamps.read('mmcv')
+    if must_compile and not adopts:
         found += [preflight.check_compiler(), preflight.check_headers()]
     if setup.plan.route.architectures and must_compile:
         found.append(preflight.check_nvcc())
