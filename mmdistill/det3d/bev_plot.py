@@ -1,4 +1,4 @@
-"""Pictures of LiDAR scenes from above, boxes coloured by their level, and training curves.
+"""Pictures of LiDAR scenes from above, boxes coloured by their level.
 
 Drawn on figures of their own: no pyplot state, no display needed. ``x`` (forward) points up,
 ``y`` (left) points left, as the driver sees the scene.
@@ -197,46 +197,6 @@ def save_bev(
         )
     if title:
         figure.suptitle(title, fontsize=10, color=INK)
-    _save(figure, path)
-
-
-def save_curves(
-    path: str | Path,
-    charts: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
-    xlabel: str = 'iteration',
-) -> None:
-    """Writes line charts in rows of three; charts without any data are left out.
-
-    Args:
-        path: PNG file.
-        charts: by title: curves by name, each x and y.
-        xlabel: below every chart.
-
-    Raises:
-        UserError: there is no curve at all.
-    """
-    charts = {
-        title: {name: xy for name, xy in curves.items() if len(xy[0])}
-        for title, curves in charts.items()
-    }
-    charts = {title: curves for title, curves in charts.items() if curves}
-    if not charts:
-        raise UserError(f'{path}: there is no curve to draw')
-    columns = min(3, len(charts))
-    rows = -(-len(charts) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.0 * rows), dpi=110, layout='constrained')
-    all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, (title, curves) in zip(all_axes, charts.items(), strict=False):
-        for name, (x, y) in curves.items():
-            axes.plot(x, y, label=name, linewidth=1.4, marker='.', markersize=3)
-        axes.set_title(title, fontsize=9, color=INK)
-        axes.set_xlabel(xlabel, fontsize=8, color=INK)
-        axes.grid(color=FAINT, linewidth=0.6)
-        axes.tick_params(labelsize=7, colors=INK)
-        axes.legend(fontsize=7, frameon=False)
-        axes.spines[['top', 'right']].set_visible(False)
-    for axes in all_axes[len(charts) :]:
-        axes.set_visible(False)
     _save(figure, path)
 
 

@@ -13,7 +13,6 @@ from mmdistill.det3d.bev_plot import (
     draw_bev,
     outlines,
     save_bev,
-    save_curves,
 )
 
 RANGE = [0, -10, -3, 20, 10, 1]
@@ -77,15 +76,6 @@ def test_picture_is_written(tmp_path, points):
     path = tmp_path / 'new' / 'bev.png'
     save_bev(path, [Panel('a', points, layers), Panel('b', points)], RANGE, 'two')
     assert path.read_bytes()[:4] == b'\x89PNG'
-
-
-def test_curves_leave_out_empty_charts(tmp_path):
-    path = tmp_path / 'curves.png'
-    line = ([1, 2], [0.5, 0.4])
-    save_curves(path, {'loss': {'a': line, 'b': ([], [])}, 'nothing': {'c': ([], [])}})
-    assert path.read_bytes()[:4] == b'\x89PNG'
-    with pytest.raises(UserError, match='no curve'):
-        save_curves(path, {'nothing': {'c': ([], [])}})
 
 
 def test_errors_name_the_layer():

@@ -262,7 +262,7 @@ def _collect(board: _Board, screen: Screen, settle: Callable[[Job, str], None]) 
 
 def _tail(log: Path) -> list[str]:
     """The last lines of a log."""
-    return log.read_text(errors='replace').splitlines()[-TAIL_LINES:]
+    return [line[:200] for line in log.read_text(errors='replace').splitlines()[-TAIL_LINES:]]
 
 
 def _stop(board: _Board) -> None:

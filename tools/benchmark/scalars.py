@@ -30,15 +30,14 @@ def position(work_dir: Path) -> int:
     return lines[-1]['iter'] if lines else 0
 
 
-def validation(work_dir: Path, step: int, needle: str = 'AP') -> dict[str, float] | None:
-    """The numbers of the validation after iteration ``step``, None when there are none.
+def validation(work_dir: Path, needle: str = 'AP') -> dict[str, float] | None:
+    """The numbers of the last validation, None when there was none.
 
     Args:
         work_dir: of the run.
-        step: iteration of the validation.
         needle: part of the name of at least one of its numbers.
     """
     for line in reversed(records(work_dir)):
-        if 'loss' not in line and line.get('step') == step and any(needle in key for key in line):
+        if 'loss' not in line and any(needle in key for key in line):
             return {k: v for k, v in line.items() if k not in ('step', 'data_time', 'time')}
     return None

@@ -205,14 +205,15 @@ class Training(Job):
         """Keeps metrics and seconds, summed over interrupted calls."""
         note = read_json(self._note)
         note['seconds'] = note.get('seconds', 0.0) + seconds
-        found = scalars.validation(self.work_dir, self.iterations)
-        if found is not None and code == 0:
+        stopped = (self.work_dir / 'preempted').exists() or not self.checkpoint.exists()
+        found = None if code or stopped else scalars.validation(self.work_dir)
+        if found is not None:
             note.update(metrics=self.clean(found), commit=commit())
         write_json(self._note, note)
         if code:
             raise JobError(f'exit code {code}')
         if found is None:
-            raise JobError(f'stopped before the validation of iteration {self.iterations}')
+            raise JobError(f'ended before the validation of iteration {self.iterations}')
 
     def summary(self) -> str:
         """The headline metric."""

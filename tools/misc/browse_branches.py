@@ -1,0 +1,65 @@
+"""Shows what teacher and student see: raw, teacher-augmented, strong and shuffled view.
+
+Writes one PNG per frame. Everything comes from the code that training runs.
+Example: ``browse_branches.py configs/hssda/hssda_pointpillars_synthetic-kitti.py --out views
+--checkpoint work_dirs/.../iter_250.pth``
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import DictAction
+from semi_scenes import Step, build, choose, take_step
+
+from mmdistill.core.errors import run_tool
+from mmdistill.det3d.bev_plot import Layer, Panel, save_bev
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', type=Path)
+    parser.add_argument('--checkpoint', type=Path, help='of a run or of the plain detector')
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR')
+    parser.add_argument('--count', type=int, default=4, help='unlabelled frames, default 4')
+    parser.add_argument('--frames', type=int, nargs='+', default=[], help='these instead')
+    parser.add_argument('--iter', type=int, default=0, help='iteration that keys the draws')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    return parser.parse_args(argv)
+
+
+def panels(step: Step, row: int) -> list[Panel]:
+    """The views of one frame, side by side."""
+    names = ('ground truth', 'high', 'ambiguous', 'low')
+    if step.labeled[row]:
+        names = ('ground truth',)
+    found = [Panel('as read (weak view), labels by level', step.raw[row], step.layers(row, names))]
+    for index, (points, boxes) in enumerate(step.teacher.get(row, [])[1:]):
+        title = "teacher's augmented view" + (f' {index + 1}' if index else '')
+        found.append(Panel(title, points, [Layer("teacher's boxes", boxes, '#7b3fa0')]))
+    points, boxes, shuffled = step.student[row]
+    labels = [Layer("student's labels", boxes, '#00838f')]
+    found.append(Panel("student's strong view", points, labels))
+    if shuffled is not None:
+        found.append(Panel('what enters the student, shuffled', shuffled))
+    return found
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Writes the pictures."""
+    args = parse_args(argv)
+    model, dataset = build(args.config, args.checkpoint, args.cfg_options)
+    for start in range(0, len(rows := choose(dataset, args.frames, args.count)), 4):
+        step = take_step(model, dataset, rows[start : start + 4], args.iter)
+        for row, frame in enumerate(step.frames):
+            kind = 'labelled' if step.labeled[row] else 'unlabelled'
+            path = args.out / f'branches_{frame:06d}.png'
+            title = f'frame {frame:06d}, {kind}'
+            save_bev(path, panels(step, row), model.point_cloud_range, title)
+            print(path)
+
+
+if __name__ == '__main__':
+    run_tool(main)

@@ -1,0 +1,173 @@
+"""A semi-supervised 3D model with frames of its training set, one step of it taken apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, init_default_scope
+from mmengine.runner import load_checkpoint
+
+from mmdistill.core.compat import allow_mmengine_globals
+from mmdistill.core.errors import UserError
+from mmdistill.det3d.bank_feed import add_labeled, add_mined
+from mmdistill.det3d.bev_plot import Layer
+from mmdistill.det3d.box_batch import BoxBatch
+from mmdistill.det3d.semi_detector import SemiDet3D
+from mmdistill.registry import MODELS
+
+
+@dataclass
+class Step:
+    """What one training step makes of its frames; boxes in the coordinates of their view.
+
+    Attributes:
+        frames: frame ids.
+        labeled: per frame.
+        raw: per frame (P, 3 + F) points as read.
+        truth: per frame (M, 7) annotated boxes, of unlabelled frames the hidden ones.
+        levels: per frame, boxes of the levels ``high``, ``ambiguous`` and ``low``.
+        teacher: per unlabelled frame and teacher's view: points and boxes found.
+        student: per frame: points, boxes, and points after the shuffle (None without).
+    """
+
+    frames: list[int]
+    labeled: list[bool]
+    raw: list[np.ndarray]
+    truth: list[np.ndarray]
+    levels: list[dict[str, np.ndarray]]
+    teacher: dict[int, list[tuple[np.ndarray, np.ndarray]]]
+    student: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]]
+
+    def layers(self, row: int, names: Sequence[str]) -> list[Layer]:
+        """Boxes of some levels of a frame, the ground truth among them by its name."""
+        known = {'ground truth': self.truth[row], **self.levels[row]}
+        return [Layer(name, known[name]) for name in names if name in known]
+
+
+def build(config: Path, checkpoint: Path | None, options: dict | None = None) -> tuple[Any, Any]:
+    """Model and training dataset of a config.
+
+    Args:
+        config: of a semi-supervised 3D detector.
+        checkpoint: weights of a run, or of the plain detector; None leaves them as initialised.
+        options: overrides by dotted key.
+
+    Raises:
+        UserError: the model is of another kind.
+    """
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(options or {})
+    init_default_scope(cfg.get('default_scope', 'mmdet3d'))
+    allow_mmengine_globals()
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    if not isinstance(model, SemiDet3D):
+        raise UserError(f'{config}: {type(model).__name__} is no semi-supervised 3D detector')
+    if checkpoint is not None:
+        load_checkpoint(model, str(checkpoint), map_location='cpu', logger='silent')
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    if model.bank is not None:
+        add_labeled(model.bank, dataset)
+        if hasattr(model, 'store'):
+            add_mined(model.bank, dataset, model.store)
+    return model.train(), dataset
+
+
+def choose(dataset: Any, wanted: Sequence[int], count: int) -> list[int]:
+    """Rows of the wanted frames, or of ``count`` unlabelled frames spread over the data set.
+
+    Raises:
+        UserError: a wanted frame is not in the data set.
+    """
+    rows = {frame: row for row, frame in enumerate(dataset.frame_ids)}
+    for frame in wanted:
+        if frame not in rows:
+            raise UserError(f'frame {frame:06d} is not among the {len(rows)} training frames')
+    if wanted:
+        return [rows[frame] for frame in wanted]
+    free = [row for frame, row in rows.items() if frame not in dataset.labeled_ids]
+    count = min(count, len(free))
+    return [free[index * len(free) // count] for index in range(count)]
+
+
+@torch.no_grad()
+def take_step(model: SemiDet3D, dataset: Any, rows: Sequence[int], iteration: int = 0) -> Step:
+    """The views and labels of one step, by the code that training runs.
+
+    Args:
+        model: of :func:`build`.
+        dataset: its frames.
+        rows: of the frames, one batch.
+        iteration: number of the step; draws differ between iterations.
+    """
+    model.cur_iter = iteration
+    batch = pseudo_collate([dataset[row] for row in rows])
+    data = model.data_preprocessor(batch, True)
+    scenes = model.read_batch(data['inputs'], data['data_samples'])
+    seen: list[tuple[Any, BoxBatch]] = []
+    predict = model.teacher_predict
+
+    def remember(points: Any) -> Any:
+        found = predict(points)
+        seen.append((points, found[0]))
+        return found
+
+    model.teacher_predict = remember
+    try:
+        boxes, low = model.pseudo_labels(scenes)
+    finally:
+        del model.teacher_predict
+    student, samples, sigma = model.student_batch(scenes, boxes, low)
+    kept = model.kept_boxes(scenes) if hasattr(model, 'kept_boxes') else boxes
+    soft = boxes.keep(torch.arange(boxes.boxes.shape[1]) >= kept.boxes.shape[1])
+    hard = boxes.keep(torch.arange(boxes.boxes.shape[1]) < kept.boxes.shape[1])
+    levels = [{'high': each} for each in _arrays(hard)]
+    for name, each in (('ambiguous', soft), ('low', low)):
+        for found, array in zip(levels, _arrays(each), strict=True) if each is not None else ():
+            found[name] = array
+    unlabeled = scenes.unlabeled_rows().tolist()
+    teacher: dict[int, list] = {row: [] for row in unlabeled}
+    for points, found in seen:
+        for row, cloud, array in zip(unlabeled, points.lists(), _arrays(found), strict=True):
+            teacher[row].append((cloud.numpy(), array))
+    shuffled = _voxel_points(student['voxels'], len(rows)) if sigma is not None else [None] * 99
+    return Step(
+        frames=scenes.frames,
+        labeled=scenes.labeled,
+        raw=[cloud.numpy() for cloud in scenes.points.lists()],
+        truth=[_truth(sample) for sample in scenes.samples],
+        levels=levels,
+        teacher=teacher,
+        student=[
+            (cloud.numpy(), sample.gt_instances_3d.bboxes_3d.tensor.numpy(), after)
+            for cloud, sample, after in zip(student['points'], samples, shuffled, strict=False)
+        ],
+    )
+
+
+def _arrays(boxes: BoxBatch) -> list[np.ndarray]:
+    """(n, 7) arrays of the valid boxes of each scene."""
+    return [each[0].numpy() for each in boxes.lists()]
+
+
+def _truth(sample: Any) -> np.ndarray:
+    """Annotated boxes of a frame, hidden ones of an unlabelled frame; (0, 7) when unknown."""
+    if sample.metainfo.get('labeled', True):
+        return sample.gt_instances_3d.bboxes_3d.tensor.numpy()
+    hidden = sample.metainfo.get('hidden')
+    return np.zeros((0, 7)) if hidden is None else np.asarray(hidden[0])
+
+
+def _voxel_points(voxels: dict, batch: int) -> list[np.ndarray]:
+    """Points that lie in the voxels of each scene."""
+    filled = torch.arange(voxels['voxels'].shape[1])[None] < voxels['num_points'][:, None]
+    scene = voxels['coors'][:, :1].expand_as(filled)[filled]
+    points = voxels['voxels'][filled]
+    return [points[scene == index].numpy() for index in range(batch)]
