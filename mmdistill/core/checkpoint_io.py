@@ -1,4 +1,4 @@
-"""Checkpoint files that are whole or absent: atomic writes, a checksum inside, the newest valid.
+"""Checkpoint files that are whole or absent: atomic writes, and a checksum inside.
 
 A checkpoint is what ``torch.save`` makes, a zip archive, with the record below as the
 archive's comment. ``torch.load`` and zip tools read it as usual, the checksum cannot be
@@ -8,7 +8,6 @@ separated from its file, and publishing stays one ``os.replace``.
 import hashlib
 import json
 import os
-import re
 import socket
 import struct
 import time
@@ -16,37 +15,33 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from mmengine.fileio import LocalBackend, register_backend
+import torch
 
-from mmdistill.core.errors import UserError
-
-POINTER = 'last_checkpoint'
 _MAGIC = b'mmdistill '
 _EOCD = b'PK\x05\x06'
 _EOCD_SIZE = 22
-_TEMP = '.mmdistill-tmp'
+TEMP = '.mmdistill-tmp'
 _CHUNK = 1 << 20
-_STALE_SECONDS = 86400.0
 
-Observer = Callable[[str, int], None]
-
-
-def _ignore(stage: str, amount: int) -> None:
-    """The observer that does nothing."""
+Observer = Callable[[str, Path, int], None]
 
 
-class _Seam:
-    """Where tests look on: called before each step of a save with (stage, bytes so far).
+class Seam:
+    """Where fault injectors hold on to; training never touches it.
 
-    Stages: ``write`` (before each chunk), ``sync``, ``replace``, ``replaced``, ``pointer``,
-    ``prune``.
+    Attributes:
+        observer: Called with (stage, file, bytes written so far) before each step of a write:
+            ``write`` (each piece), ``sync``, ``replace``, and ``replaced`` after it; also
+            ``pointer`` and ``prune``.
     """
 
-    observer: Observer = staticmethod(_ignore)
+    def __init__(self) -> None:
+        self.observer: Observer = lambda stage, path, done: None
 
 
-seam = _Seam()
+seam = Seam()
 
 
 @dataclass(frozen=True)
@@ -87,73 +82,89 @@ def sync_folder(folder: str | os.PathLike) -> None:
         os.close(handle)
 
 
-def write_atomic(path: str | os.PathLike, *parts: bytes | memoryview) -> None:
+def write_atomic(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
     """Writes a file so that at any instant the old content or the new one is there, whole.
 
     Args:
-        path: The file.
-        *parts: Its content, one after the other.
+        path: The file; its folder is made when missing.
+        write: Writes the content to the file object that it gets.
 
     Raises:
         OSError: If writing fails; the old file is untouched then and no temporary is left.
     """
     path = Path(path)
-    temp = path.with_name(f'{_TEMP}-{socket.gethostname()}-{os.getpid()}-{path.name}')
-    done = 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp = path.with_name(f'{TEMP}-{socket.gethostname()}-{os.getpid()}-{path.name}')
     try:
-        with open(temp, 'wb') as file:
-            for part in map(memoryview, parts):
-                for start in range(0, len(part), _CHUNK):
-                    seam.observer('write', done)
-                    done += file.write(part[start : start + _CHUNK])
-            seam.observer('sync', done)
+        with open(temp, 'w+b') as file:
+            write(file)
             file.flush()
+            done = file.tell()
+            seam.observer('sync', path, done)
             os.fsync(file.fileno())
-        seam.observer('replace', done)
+        seam.observer('replace', path, done)
         os.replace(temp, path)
     except BaseException:
         temp.unlink(missing_ok=True)
         raise
-    seam.observer('replaced', done)
+    seam.observer('replaced', path, done)
     sync_folder(path.parent)
 
 
-class CheckpointBackend(LocalBackend):
-    """mmengine file backend whose ``put`` is atomic and adds the :class:`Record`.
+class _Hashing:
+    """A file that hashes what goes through it.
 
     Args:
+        file: Where it goes.
+        path: The name under which it will be published.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self.file, self.path = file, path
+        self.hash, self.size = hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> int:
+        """Writes and hashes; ``torch.save`` calls it."""
+        seam.observer('write', self.path, self.size)
+        self.hash.update(data)
+        self.size += len(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        """Part of what ``torch.save`` expects of a file."""
+        self.file.flush()
+
+
+def save_checkpoint(
+    content: dict, path: str | os.PathLike, run: int, iter: int, epoch: int, resumable: bool
+) -> None:
+    """Publishes a checkpoint with its :class:`Record`; nothing is held in memory twice.
+
+    Args:
+        content: What ``torch.save`` takes.
+        path: The file to make or to replace.
         run: See :class:`Record`.
         iter: See :class:`Record`.
         epoch: See :class:`Record`.
         resumable: See :class:`Record`.
     """
+    path = Path(path)
 
-    def __init__(self, run: int = 1, iter: int = 0, epoch: int = 0, resumable: bool = False):
-        self.about = dict(run=run, iter=iter, epoch=epoch, resumable=resumable)
-
-    def put(self, obj: bytes, filepath: str | os.PathLike) -> None:
-        """Publishes a checkpoint.
-
-        Args:
-            obj: What ``torch.save`` wrote.
-            filepath: The file to make or to replace; its folder is made when missing.
-
-        Raises:
-            ValueError: If ``obj`` is no zip archive with an empty comment.
-        """
-        view = memoryview(obj)
-        tail = bytes(view[-_EOCD_SIZE:])
-        if tail[:4] != _EOCD or tail[-2:] != b'\x00\x00':
-            raise ValueError(f'{filepath}: torch.save did not write a plain zip archive')
+    def _write(file: BinaryIO) -> None:
+        stream = _Hashing(file, path)
+        torch.save(content, stream)
         record = Record(
-            hashlib.sha256(view).hexdigest(), len(view), time=round(time.time(), 3), **self.about
+            stream.hash.hexdigest(), stream.size, run, iter, epoch, resumable, round(time.time(), 3)
         )
         comment = _MAGIC + json.dumps(asdict(record)).encode()
-        Path(filepath).parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(filepath, view[:-2], struct.pack('<H', len(comment)), comment)
+        file.seek(stream.size - _EOCD_SIZE)
+        tail = file.read(_EOCD_SIZE)
+        if tail[:4] != _EOCD or tail[-2:] != b'\x00\x00':
+            raise RuntimeError(f'{path}: torch.save did not write a plain zip archive')
+        file.seek(stream.size - 2)
+        file.write(struct.pack('<H', len(comment)) + comment)
 
-
-register_backend('mmdistill', CheckpointBackend, force=True)
+    write_atomic(path, _write)
 
 
 def read_record(path: str | os.PathLike) -> Record | None:
@@ -215,148 +226,3 @@ def why_invalid(path: str | os.PathLike) -> str | None:
         return f'truncated or not a checkpoint ({size} bytes)'
     except OSError as error:
         return f'it cannot be read: {error.strerror or error}'
-
-
-def write_pointer(folder: str | os.PathLike, checkpoint: str | os.PathLike) -> None:
-    """Writes ``last_checkpoint`` in the form that OpenMMLab's tools read.
-
-    Args:
-        folder: The work dir.
-        checkpoint: The newest checkpoint.
-    """
-    seam.observer('pointer', 0)
-    write_atomic(Path(folder) / POINTER, os.path.abspath(checkpoint).encode())
-
-
-def candidates(folder: str | os.PathLike, template: str = '') -> list[Path]:
-    """Lists checkpoints that a run could go on from, the newest first.
-
-    Newest is the one of the latest run in the folder and there of the latest iteration, so
-    neither clocks nor leftovers of an earlier and longer run matter. Files without a record
-    come last, by number and modification time.
-
-    Args:
-        folder: The folder, which need not exist.
-        template: Another name pattern with one ``{}``, beside ``iter_{}`` and ``epoch_{}``.
-
-    Returns:
-        Existing files, valid or not, ``best_*`` and weights-only files left out.
-    """
-    patterns = [r'(iter|epoch)_(\d+)\.pth']
-    if template:
-        patterns.append(re.escape(template).replace(r'\{\}', r'(\d+)'))
-    found = []
-    for path in Path(folder).glob('*'):
-        match = next((m for p in patterns if (m := re.fullmatch(p, path.name))), None)
-        if match is None or not path.is_file():
-            continue
-        record = read_record(path)
-        if record is None:
-            found.append((0, int(match.groups()[-1]), path.stat().st_mtime, path))
-        elif record.resumable:
-            found.append((record.run, record.iter, record.time, path))
-    found.sort(reverse=True)
-    return [entry[-1] for entry in found]
-
-
-def newest_valid(
-    folder: str | os.PathLike, template: str = '', log: Callable[[str], None] = print
-) -> Path | None:
-    """Finds the checkpoint to go on from and sets damaged newer ones aside.
-
-    Args:
-        folder: The folder with the checkpoints.
-        template: See :func:`candidates`.
-        log: Gets one line per damaged file, with its name and the reason.
-
-    Returns:
-        The newest whole checkpoint; None if the folder has none at all.
-
-    Raises:
-        UserError: If there are checkpoints and every one is damaged.
-    """
-    paths = candidates(folder, template)
-    reasons: dict[Path, str] = {}
-    chosen = None
-    for path in paths:
-        reason = why_invalid(path)
-        if reason is None:
-            chosen = path
-            break
-        reasons[path] = reason
-    if chosen is None:
-        if not paths:
-            return None
-        listing = '; '.join(f'{path.name}: {reason}' for path, reason in reasons.items())
-        raise UserError(
-            f'{folder}: no valid checkpoint to resume from ({listing}). Start anew without '
-            '--resume, or resume from another file with --resume PATH'
-        )
-    for path in paths[paths.index(chosen) + 1 :]:  # a truncated file has lost its record
-        if read_record(path) is None and path.stat().st_mtime >= chosen.stat().st_mtime:
-            reason = why_invalid(path)
-            if reason is not None:
-                reasons[path] = reason
-    for path, reason in reasons.items():
-        aside = _set_aside(path)
-        log(f'{path.name} is damaged ({reason}): kept as {aside.name}, {chosen.name} is used')
-    return chosen
-
-
-def _set_aside(path: Path) -> Path:
-    """Renames a damaged checkpoint to a name that is neither found nor overwritten."""
-    for number in range(1000):
-        aside = path.with_name(f'{path.name}.damaged{number or ""}')
-        if not aside.exists():
-            break
-    return path.rename(aside)
-
-
-def next_run(folder: str | os.PathLike, template: str = '') -> int:
-    """Numbers the run that starts now: one more than any checkpoint in the folder says.
-
-    Args:
-        folder: The folder with the checkpoints.
-        template: See :func:`candidates`.
-
-    Returns:
-        1 in an empty folder.
-    """
-    records = [read_record(path) for path in candidates(folder, template)]
-    return 1 + max((record.run for record in records if record is not None), default=0)
-
-
-def clean_temporaries(folder: str | os.PathLike) -> list[str]:
-    """Removes what writers that are dead left behind; nothing but our own temporaries.
-
-    A temporary goes if its process on this machine is gone, or if it is a day old.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        Names of the removed files.
-    """
-    removed = []
-    here = re.compile(re.escape(f'{_TEMP}-{socket.gethostname()}-') + r'(\d+)-')
-    for path in Path(folder).glob(f'{_TEMP}-*'):
-        match = here.match(path.name)
-        try:
-            old = time.time() - path.stat().st_mtime > _STALE_SECONDS
-            if old or (match is not None and not _is_alive(int(match.group(1)))):
-                path.unlink()
-                removed.append(path.name)
-        except FileNotFoundError:
-            continue
-    return removed
-
-
-def _is_alive(pid: int) -> bool:
-    """Tells whether a process of this machine exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return pid != os.getpid()

@@ -3,24 +3,12 @@
 from typing import Any
 
 import torch
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from mmdistill.core.checkpoint_content import plain_model
 from mmdistill.core.dist import gather_objects
 from mmdistill.core.rng import rng_state
-
-
-def plain_model(model: nn.Module) -> nn.Module:
-    """Takes the wrapper for several ranks off a model.
-
-    Args:
-        model: Wrapped or not.
-
-    Returns:
-        The model itself.
-    """
-    return model.module if is_model_wrapper(model) else model
 
 
 def _persistent_buffers(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -6,7 +6,8 @@ from typing import Any
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch.utils.data import DataLoader, Sampler
 
-from mmdistill.core import checkpoint_io as io
+from mmdistill.core.checkpoint_folder import newest_valid
+from mmdistill.core.checkpoint_io import why_invalid
 from mmdistill.core.dist import broadcast_object
 from mmdistill.core.errors import UserError
 from mmdistill.core.rank_state import restore_model_part
@@ -42,12 +43,12 @@ def _choose(runner, folder: Path, template: str) -> str | None:
     """The part of rank 0; the runner keeps what it was asked for in private fields."""
     wanted = runner._load_from
     if runner._resume == 'auto' or wanted is None:
-        path = io.newest_valid(folder, template, log=runner.logger.warning)
+        path = newest_valid(folder, template, log=runner.logger.warning)
         if path is None:
             runner.logger.warning(f'Nothing to resume in {folder} so far: starting anew')
             return None
         return str(path)
-    reason = None if '://' in wanted else io.why_invalid(wanted)
+    reason = None if '://' in wanted else why_invalid(wanted)
     if reason is not None:
         raise UserError(
             f'{wanted}: cannot resume from it, {reason}. Give another file, or --resume alone '

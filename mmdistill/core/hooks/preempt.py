@@ -85,7 +85,8 @@ class PreemptHook(Hook):
                 checkpoint=self._checkpoints.last_ckpt,
                 time=time.strftime('%Y-%m-%d %H:%M:%S'),
             )
-            write_atomic(Path(runner.work_dir, MARKER), json.dumps(about).encode())
+            text = json.dumps(about).encode()
+            write_atomic(Path(runner.work_dir, MARKER), lambda file: file.write(text))
             runner.logger.warning(
                 f'Stopped by a signal after {about["iter"]} iterations, saved '
                 f'{about["checkpoint"]}; the same command with --resume goes on'

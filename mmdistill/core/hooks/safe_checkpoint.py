@@ -7,7 +7,9 @@ from typing import Any
 
 from mmengine.hooks import CheckpointHook
 
-from mmdistill.core import checkpoint_io as io
+from mmdistill.core.checkpoint_content import checkpoint_content
+from mmdistill.core.checkpoint_folder import clean_temporaries, next_run, write_pointer
+from mmdistill.core.checkpoint_io import save_checkpoint, seam
 from mmdistill.core.compat import allow_mmengine_globals
 from mmdistill.core.errors import UserError, did_you_mean
 from mmdistill.core.rank_state import gather_rank_states
@@ -103,7 +105,6 @@ class SafeCheckpointHook(CheckpointHook):
         self._training = False
         self._metrics_known = False
         self._resumed: dict[str, Any] | None = None
-        self._payload: dict[str, Any] | None = None
         self._pause: dict[str, Any] | None = None
         self._vote: RankVote | None = None
 
@@ -149,9 +150,9 @@ class SafeCheckpointHook(CheckpointHook):
         self._folder.mkdir(parents=True, exist_ok=True)
         self._training, self._vote = True, RankVote()
         if runner.rank == 0:
-            for name in io.clean_temporaries(self._folder):
+            for name in clean_temporaries(self._folder):
                 runner.logger.info(f'Removed {name}, left by a save that was cut off')
-            self._run = io.next_run(self._folder, self.filename_tmpl)
+            self._run = next_run(self._folder, self.filename_tmpl)
         runner.logger.info(f'Checkpoints will be saved to {self.out_dir}.')
         info = runner.message_hub.runtime_info
         if self.save_best is not None:
@@ -164,7 +165,8 @@ class SafeCheckpointHook(CheckpointHook):
         self._prune(runner)
         if self._resumed is None:
             return
-        self.saved_iter = runner.iter
+        if Path(runner._load_from).parent.resolve() == self._folder.resolve():
+            self.last_ckpt, self.saved_iter = runner._load_from, runner.iter
         restore_place(runner, self._resumed)
         if not hasattr(runner.train_loop, 'val_pending'):
             self.restore_generators(runner)
@@ -187,12 +189,15 @@ class SafeCheckpointHook(CheckpointHook):
         if done % self.vote_interval == 0:
             stop, asked = self._ask(runner)
         if due or stop or asked:
-            name = (self.filename_tmpl if not self.by_epoch else 'iter_{}.pth').format(done)
-            self._save(runner, name, dict(epoch=runner.epoch, iter=done))
+            self._save(runner, self._name(done), done, runner.epoch)
         if asked and runner.rank == 0:
             Path(runner.work_dir, self.save_now).unlink(missing_ok=True)
         if stop:
             runner.call_hook('after_stop_save')
+
+    def _name(self, iter: int) -> str:
+        """File name of a save within an epoch, or of any save when iterations count."""
+        return ('iter_{}.pth' if self.by_epoch else self.filename_tmpl).format(iter)
 
     def _ask(self, runner) -> tuple[bool, ...]:
         """Asks all ranks: is a signal here, is the file ``save_now`` there."""
@@ -210,42 +215,43 @@ class SafeCheckpointHook(CheckpointHook):
             or (self.save_last and self.is_last_train_epoch(runner))
         ):
             done = runner.epoch + 1
-            self._save(runner, self.filename_tmpl.format(done), dict(epoch=done, iter=runner.iter))
+            self._save(runner, self.filename_tmpl.format(done), runner.iter, done)
 
-    def _save(self, runner, name: str, meta: dict[str, int]) -> None:
+    def _save(self, runner, name: str, iter: int, epoch: int) -> None:
         """Publishes a checkpoint to resume from; every rank has to come here."""
         path = Path(self.out_dir, name)
-        runner.logger.info(f'Saving checkpoint {name} at {meta["iter"]} iterations')
+        runner.logger.info(f'Saving checkpoint {name} at {iter} iterations')
         loop, hub = runner.train_loop, runner.message_hub
         ranks = gather_rank_states(runner, generators=self._pause)
-        self._payload = dict(
-            version=1,
-            ranks=ranks,
-            data=dict(data_identity(runner), batches=meta['iter']),
-            val_due=bool(getattr(loop, 'val_pending', False)) and not self._metrics_known,
-        )
         kept = [other for other in hub.runtime_info.get('kept_ckpts', []) if other != name]
         hub.update_info('kept_ckpts', [*kept, name])
-        self.last_ckpt = str(path)
+        self.last_ckpt, self.saved_iter = str(path), iter
         hub.update_info('last_ckpt', self.last_ckpt)
-        runner.save_checkpoint(
-            self.out_dir,
-            name,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-            meta=dict(meta),
-            by_epoch=self.by_epoch,
-            backend_args=dict(backend='mmdistill', run=self._run, resumable=True, **meta),
-        )
-        self._payload, self.saved_iter = None, meta['iter']
         if runner.rank == 0:
-            io.write_pointer(runner.work_dir, path)
+            ours = dict(
+                version=1,
+                ranks=ranks,
+                data=dict(data_identity(runner), batches=iter),
+                val_due=bool(getattr(loop, 'val_pending', False)) and not self._metrics_known,
+            )
+            self._publish(runner, path, iter, epoch, {KEY: ours})
+            write_pointer(runner.work_dir, path)
         self._prune(runner)
 
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Adds our part to the checkpoint that is being written."""
-        if self._payload is not None:
-            checkpoint[KEY] = self._payload
+    def _publish(
+        self, runner, path: Path, iter: int, epoch: int, extra: dict[str, Any] | None
+    ) -> None:
+        """Writes a checkpoint on rank 0; without ``extra`` the weights only."""
+        full = extra is not None
+        content = checkpoint_content(
+            runner,
+            iter,
+            epoch,
+            with_optimizer=full and self.save_optimizer,
+            with_schedulers=full and self.save_param_scheduler,
+            extra=extra,
+        )
+        save_checkpoint(content, path, self._run, iter, epoch, resumable=full)
 
     def _prune(self, runner) -> None:
         """Removes the oldest checkpoints of this training beyond ``max_keep_ckpts``."""
@@ -255,8 +261,9 @@ class SafeCheckpointHook(CheckpointHook):
             return
         if runner.rank == 0:
             for name in kept[: -self.max_keep_ckpts]:
-                io.seam.observer('prune', 0)
-                Path(self.out_dir, name).unlink(missing_ok=True)
+                path = Path(self.out_dir, name)
+                seam.observer('prune', path, 0)
+                path.unlink(missing_ok=True)
         hub.update_info('kept_ckpts', kept[-self.max_keep_ckpts :])
 
     # ------------------------------------------------------------ validation
@@ -274,10 +281,7 @@ class SafeCheckpointHook(CheckpointHook):
         (stop,) = self._vote.any(self.stop_requested())
         if stop:
             if self.saved_iter != runner.iter:
-                name = (self.filename_tmpl if not self.by_epoch else 'iter_{}.pth').format(
-                    runner.iter
-                )
-                self._save(runner, name, dict(epoch=runner.epoch, iter=runner.iter))
+                self._save(runner, self._name(runner.iter), runner.iter, runner.epoch)
             runner.call_hook('after_stop_save')
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
@@ -326,23 +330,13 @@ class SafeCheckpointHook(CheckpointHook):
                 self.best_ckpt_path = path
             else:
                 self.best_ckpt_path_dict[key] = path
-            about = dict(epoch=runner.epoch, iter=runner.iter)
-            runner.save_checkpoint(
-                self.out_dir,
-                name,
-                save_optimizer=False,
-                save_param_scheduler=False,
-                meta=dict(about),
-                by_epoch=False,
-                backend_args=dict(backend='mmdistill', run=self._run, resumable=False, **about),
-            )
+            if runner.rank == 0:
+                self._publish(runner, Path(path), runner.iter, runner.epoch, None)
             runner.logger.info(f'Best so far: {key} = {metrics[key]:0.4f}, saved as {name}')
         if not outdated:
             return
         if self.saved_iter == runner.iter and self._training:  # now knows its own metrics
-            self._save(
-                runner, Path(self.last_ckpt).name, dict(epoch=runner.epoch, iter=runner.iter)
-            )
+            self._save(runner, Path(self.last_ckpt).name, runner.iter, runner.epoch)
         if runner.rank == 0:
             for old, name in outdated:
                 if old is not None and Path(old).name != name:
