@@ -105,7 +105,7 @@ class SemiDet3DDataset(Dataset):
         if self._ready:
             return
         self.dataset.full_init()
-        ids = [int(self.dataset.get_data_info(row)['sample_idx']) for row in range(len(self.dataset))]
+        ids = [frame_id(self.dataset.get_data_info(row)) for row in range(len(self.dataset))]
         self.labeled_ids = set(read_split(self.split_file))
         unknown = sorted(self.labeled_ids - set(ids))
         if unknown:
@@ -135,7 +135,8 @@ class SemiDet3DDataset(Dataset):
         info['labeled'] = self.frame_ids[index] in self.labeled_ids
         info['box_type_3d'] = self.dataset.box_type_3d
         info['box_mode_3d'] = self.dataset.box_mode_3d
-        info['plane'] = lidar_plane(info)
+        info['sample_idx'] = self.frame_ids[index]
+        info.setdefault('plane', None)
         annotations = info['ann_info']
         boxes, labels = annotations['gt_bboxes_3d'], annotations['gt_labels_3d']
         info['hidden'] = None
@@ -177,10 +178,11 @@ class SemiDet3DDataset(Dataset):
             ) from error
 
 
-def lidar_plane(info: Mapping) -> list[float] | None:
-    """Ground plane [a, b, c, d] in LiDAR coordinates from a KITTI info (camera coordinates)."""
-    plane = info.get('plane')
-    camera = info.get('lidar2cam')
-    if plane is None or camera is None:
-        return None
-    return (np.asarray(plane, dtype=float) @ np.asarray(camera, dtype=float)).tolist()
+def frame_id(info: Mapping) -> int:
+    """Frame id of an info: the number in its point file's name.
+
+    mmengine overwrites ``sample_idx`` by the row, so the row is only used for file names that
+    are no number.
+    """
+    stem = Path(info['lidar_points']['lidar_path']).stem
+    return int(stem) if stem.isdecimal() else int(info['sample_idx'])
