@@ -2,10 +2,10 @@
 _base_ = [
     '../_base_/models/pointpillars_tiny.py',
     '../_base_/datasets/synthetic-kitti-semi.py',
-    '../_base_/schedules/one-cycle_250it.py',
+    '../_base_/schedules/one-cycle_300it.py',
     '../_base_/det3d_runtime.py',
 ]
-load_from = 'work_dirs/burn-in_pointpillars_synthetic-kitti/iter_250.pth'
+load_from = 'work_dirs/burn-in_pointpillars_synthetic-kitti/iter_500.pth'
 
 point_cloud_range = _base_.point_cloud_range
 train_pipeline = [

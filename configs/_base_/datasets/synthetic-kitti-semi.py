@@ -1,6 +1,6 @@
 # Synthetic KITTI (tools/dataset_converters/make_synthetic.py kitti), labelled and unlabelled.
 data_root = 'data/synthetic_kitti/'
-split_file = data_root + 'ImageSets_semi/train_8_1.txt'
+split_file = data_root + 'ImageSets_semi/train_4_1.txt'
 class_names = ['Pedestrian', 'Cyclist', 'Car']
 metainfo = dict(classes=class_names)
 modality = dict(use_lidar=True, use_camera=False)
@@ -25,7 +25,7 @@ kitti_train = dict(
     box_type_3d='LiDAR',
 )
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     num_workers=0,
     sampler=dict(type='mmdistill.NaturalSampler', seed=0),
     collate_fn=dict(type='pseudo_collate'),
