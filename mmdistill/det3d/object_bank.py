@@ -129,7 +129,8 @@ class ObjectBank:
             scene: points.
             boxes: boxes of the scenes.
             generators: one random generator per scene.
-            planes: (B, 4) ground planes a x + b y + c z + d = 0; objects are set on them.
+            planes: (B, 4) ground planes a x + b y + c z + d = 0; objects are set on them,
+                or stay at their own height where a plane is NaN.
 
         Returns:
             Points and boxes with the pasted ones behind; pasted boxes have weight 1.
@@ -145,7 +146,8 @@ class ObjectBank:
             allowed = self._missing(boxes, labels)
         if planes is not None:
             candidates = candidates.clone()
-            candidates[..., 2] = _ground_height(planes.to(candidates), candidates)
+            ground = _ground_height(planes.to(candidates), candidates)
+            candidates[..., 2] = torch.where(ground.isfinite(), ground, candidates[..., 2])
         taken = bev_collides(candidates, boxes.boxes) & boxes.valid[:, None]
         free = allowed & ~taken.any(-1)
         kept = first_come(free, bev_collides(candidates, candidates))

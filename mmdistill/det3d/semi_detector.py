@@ -9,6 +9,7 @@ on any number of ranks and after any restart.
 """
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from typing import Any
 
 import torch
 from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
+from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdistill.core.errors import UserError, did_you_mean
 from mmdistill.core.rng import key_generator
 from mmdistill.core.semi_model import SemiModel
 from mmdistill.det3d.box_batch import BoxBatch, PointBatch
@@ -38,7 +41,7 @@ class SceneBatch:
         boxes: boxes of labelled scenes; unlabelled scenes have none.
         labeled: per scene, whether it is labelled.
         frames: per scene, its frame id.
-        planes: (B, 4) ground planes, or None when a scene has none.
+        planes: (B, 4) ground planes, NaN where a scene has none; None when they are not used.
         samples: the data samples the batch came with.
     """
 
@@ -102,6 +105,13 @@ class SemiDet3D(SemiModel):
         self.class_names = list(class_names)
         self.student_view = ViewRange(**student_view)
         self.teacher_test_cfg = dict(teacher_test_cfg or {})
+        known = dense_head(self.teacher).test_cfg
+        for key in self.teacher_test_cfg:
+            if key not in known:
+                raise UserError(
+                    f'teacher_test_cfg: unknown key {key!r}{did_you_mean(key, known)}; '
+                    f'known: {sorted(known)}'
+                )
         self.seed = seed
         layer = self.student.data_preprocessor.voxel_layer
         self.point_cloud_range = [float(each) for each in layer.point_cloud_range]
@@ -153,13 +163,13 @@ class SemiDet3D(SemiModel):
                 else cloud.new_zeros(0, dtype=torch.long)
             )
         planes = [sample.metainfo.get('plane') for sample in data_samples]
-        known_planes = self.use_ground_plane and all(plane is not None for plane in planes)
+        planes = [[math.nan] * 4 if plane is None else list(plane) for plane in planes]
         return SceneBatch(
             points=PointBatch.from_list(points),
             boxes=BoxBatch.from_lists(boxes, labels),
             labeled=labeled,
             frames=[int(sample.metainfo['sample_idx']) for sample in data_samples],
-            planes=points[0].new_tensor(planes) if known_planes else None,
+            planes=points[0].new_tensor(planes) if self.use_ground_plane else None,
             samples=list(data_samples),
         )
 
@@ -258,13 +268,13 @@ class SemiDet3D(SemiModel):
         return ((boxes[..., :2] >= low) & (boxes[..., :2] < high)).all(-1)
 
 
-def soft_detector(detector: Mapping, head_cfg: Mapping) -> dict:
+def soft_detector(detector: Mapping, head_cfg: Mapping) -> ConfigDict:
     """A copy of a detector config with its dense head exchanged for the soft-weighted kind.
 
     Raises:
         ValueError: the head has no soft-weighted kind.
     """
-    detector = copy.deepcopy(dict(detector))
+    detector = ConfigDict(copy.deepcopy(dict(detector)))
     key = next((each for each in ('bbox_head', 'pts_bbox_head') if each in detector), None)
     kind = str(detector[key]['type']).split('.')[-1] if key else None
     if kind not in SOFT_HEADS:
@@ -275,13 +285,15 @@ def soft_detector(detector: Mapping, head_cfg: Mapping) -> dict:
     return detector
 
 
+def dense_head(detector: Any) -> Any:
+    """The dense head of a detector, ``bbox_head`` or ``pts_bbox_head``."""
+    return getattr(detector, 'bbox_head', None) or detector.pts_bbox_head
+
+
 @contextmanager
 def changed_test_cfg(detector: Any, changes: Mapping) -> Iterator[None]:
     """Overrides entries of the dense head's ``test_cfg`` while the context is open."""
-    head = getattr(detector, 'bbox_head', None) or getattr(detector, 'pts_bbox_head', None)
-    if not changes or head is None:
-        yield
-        return
+    head = dense_head(detector)
     before = head.test_cfg
     head.test_cfg = copy.copy(before)
     head.test_cfg.update(changes)
@@ -295,9 +307,7 @@ def remove_points(points: PointBatch, boxes: BoxBatch) -> PointBatch:
     """Deletes the points inside any valid box of their scene (low level, hssda 1.7)."""
     if boxes.boxes.shape[1] == 0:
         return points
-    inside = points_in_batch_boxes(
-        points.points[:, :3], points.sample, boxes.boxes, boxes.valid
-    )
+    inside = points_in_batch_boxes(points.points[:, :3], points.sample, boxes.boxes, boxes.valid)
     return points.keep(~inside.any(1))
 
 

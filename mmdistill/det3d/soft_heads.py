@@ -78,7 +78,9 @@ class SoftAnchor3DHead(Anchor3DHead):
         )
         recorder = _RecordingAssigner(bbox_assigner)
         targets = super().anchor_target_single_assigner(recorder, anchors, plain, *args, **kwargs)
-        labels, label_weights, box_targets, box_weights, dir_targets, dir_weights, pos, neg = targets
+        labels, label_weights, box_targets, box_weights, dir_targets, dir_weights, pos, neg = (
+            targets
+        )
         if len(pos) > 0:
             weight = carried[recorder.result.gt_inds[pos] - 1, self.box_code_size]
             label_weights[pos] *= weight
@@ -92,7 +94,9 @@ class SoftAnchor3DHead(Anchor3DHead):
         targets = super().anchor_target_3d(*args, **kwargs)
         if targets is None or self.loss_norm == 'batch':
             return targets
-        labels, label_weights, box_targets, box_weights, dir_targets, dir_weights, pos, neg = targets
+        labels, label_weights, box_targets, box_weights, dir_targets, dir_weights, pos, neg = (
+            targets
+        )
         positives = sum(
             ((each >= 0) & (each < self.num_classes)).flatten(1).sum(1) for each in labels
         )
