@@ -1,9 +1,11 @@
 """Fixtures of the det3d tests: a tiny detector, a tiny synthetic KITTI, a perfect teacher."""
 
+import logging
 import shutil
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 
 
 @pytest.fixture(autouse=True)
@@ -13,6 +15,16 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def quiet_init():
+    """Silences mmengine's report of every initialised parameter."""
+    logger = MMLogger.get_current_instance()
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture(scope='session')

@@ -244,3 +244,26 @@ class PerfectTeacher:
 def angle_gap(a, b):
     """Distance of angles modulo a full turn."""
     return ((a - b + math.pi) % (2 * math.pi) - math.pi).abs()
+
+
+def second(rows=128, columns=128, **head_cfg):
+    """A SECOND on 0.1 m voxels, stride 8; needs spconv on the CPU."""
+    point_range = [0.0, -rows * 0.05, -3.0, columns * 0.1, rows * 0.05, 1.0]
+    voxel = [0.1, 0.1, 0.1]
+    cfg = pointpillars(rows=rows // 4, columns=columns // 4, **head_cfg)
+    cfg['data_preprocessor']['voxel_layer'].update(
+        max_num_points=5, point_cloud_range=point_range, voxel_size=voxel
+    )
+    cfg['voxel_encoder'] = dict(type='mmdet3d.HardSimpleVFE', num_features=4)
+    cfg['middle_encoder'] = dict(
+        type='mmdet3d.SparseEncoder',
+        in_channels=4,
+        sparse_shape=[41, rows, columns],
+        order=('conv', 'norm', 'act'),
+        base_channels=4,
+        output_channels=8,
+        encoder_channels=((4,), (8, 8), (8, 8), (8, 8)),
+        encoder_paddings=((0,), (1, 1), (1, 1), ((0, 1, 1), 1)),
+    )
+    cfg['backbone'].update(in_channels=16, layer_strides=[1, 2])
+    return cfg
