@@ -56,7 +56,16 @@ def adopt_plain_checkpoint(model: nn.Module, state_dict: dict, prefix: str = '')
     for key, value in own.items():
         if key.split('.')[0] not in BRANCHES:
             state_dict[f'{prefix}{key}'] = value
-    _copy_versions(model.student, getattr(state_dict, '_metadata', None), prefix)
+    metadata = getattr(state_dict, '_metadata', None)
+    if prefix and metadata is None:
+        print_log(
+            f'a plain checkpoint is loaded through a wrapper ({prefix!r}), where the versions of '
+            'its modules cannot be seen: sparse convolutions may come out wrong. Load it into the '
+            'student-teacher model itself',
+            logger='current',
+            level=30,
+        )
+    _copy_versions(model.student, metadata, prefix)
     _report(loaded, plain)
     return True
 

@@ -63,7 +63,7 @@ class SemiModel(BaseModel):
         self.sup_weight, self.predict_on = train['sup_weight'], test['predict_on']
         self.branch(self.predict_on)
         self._teacher_from_student()
-        self.teacher.requires_grad_(False)
+        self.teacher.requires_grad_(False).eval()
         self.register_buffer('teacher_steps', torch.zeros((), dtype=torch.long))
         self.register_buffer('skipped_steps', torch.zeros((), dtype=torch.long))
         self.register_buffer('unsup_weight', torch.ones(()))
@@ -78,7 +78,13 @@ class SemiModel(BaseModel):
             buffer.copy_(hidden[name])
 
     def init_weights(self) -> None:
-        """Initialises the student; the teacher starts as its copy, then checkpoints are read."""
+        """Initialises the student; the teacher starts as its copy, then checkpoints are read.
+
+        Another call changes nothing, as in mmengine: a trained teacher is not reset.
+        """
+        if self.is_init:
+            super().init_weights()  # says so
+            return
         given = self.init_cfg
         configs = [given] if isinstance(given, dict) else list(given or [])
         pretrained = [each for each in configs if each['type'] in ('Pretrained', PretrainedInit)]
