@@ -56,6 +56,7 @@ def save_bars(
     title: str,
     bars: Sequence[tuple[str, float, float, Sequence[float]]],
     marked: str = '',
+    stamp: str = '',
 ) -> None:
     """Writes horizontal bars with an error line and a dot for each seed.
 
@@ -64,6 +65,7 @@ def save_bars(
         title: above it.
         bars: label, mean, standard deviation and the single values, top to bottom.
         marked: label of the bar in colour.
+        stamp: text kept in the file, to tell what it was made of.
     """
     figure = Figure(figsize=(6.4, 0.6 + 0.42 * len(bars)), dpi=110, layout='constrained')
     axes = figure.subplots()
@@ -85,7 +87,7 @@ def save_bars(
     axes.set_title(title, fontsize=9, color=INK)
     _plain(axes)
     axes.grid(axis='y', visible=False)
-    _save(figure, path)
+    _save(figure, path, stamp)
 
 
 def _plain(axes: Axes) -> None:
@@ -96,10 +98,10 @@ def _plain(axes: Axes) -> None:
     axes.spines[['top', 'right']].set_visible(False)
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def _save(figure: Figure, path: str | Path, stamp: str = '') -> None:
     """Writes the figure; its folder is made when missing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     # no release of matplotlib in the file: the same numbers give the same bytes
-    figure.savefig(path, metadata={'Software': None})
+    figure.savefig(path, metadata={'Software': None, 'Comment': stamp})

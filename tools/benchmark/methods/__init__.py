@@ -26,6 +26,7 @@ class Gain:
         baseline: key of what it is compared with.
         metric: metric of the comparison, greater is better.
         columns: metric by heading of the table.
+        caption: what the numbers are, a sentence or two for the documents.
         jobs: ``jobs(folder, seed, keys, quick, script)``: the jobs of one seed.
             Rows are ``benchmark.training.Training`` with a ``key``.
     """
@@ -35,6 +36,7 @@ class Gain:
     baseline: str
     metric: str
     columns: Mapping[str, str]
+    caption: str
     jobs: Callable[[Path, int, Sequence[str], bool, Path], list[Job]]
 
 

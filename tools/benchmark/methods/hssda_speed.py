@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import io
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, load_checkpoint
@@ -240,6 +241,8 @@ class Workbench:
 def measure_speed(args: argparse.Namespace, report: Any) -> Any:
     """Fills the report; see ``speed.py``."""
     data, checkpoint = prepare(args)
+    warnings.filterwarnings('ignore')
+    MMLogger.get_instance('mmengine', log_level='WARNING')
     devices = args.devices or ['cpu', *(['cuda'] if torch.cuda.is_available() else [])]
     for device in devices:
         bench = Workbench(data, checkpoint, device, 1 if args.quick else BATCHES)
@@ -330,20 +333,18 @@ def step_times(bench: Workbench, rounds: int, report: Any) -> None:
 
 def checkpoint_cost(bench: Workbench, report: Any) -> None:
     """Seconds of writing a checkpoint, checksummed and synced."""
-    from mmdistill.core import checkpoint_io
+    from mmdistill.core.checkpoint_io import save_checkpoint
 
-    found = Times()
     with tempfile.TemporaryDirectory() as folder:
-        for index in range(5):
-            wall, cpu = time.perf_counter(), time.process_time()
-            buffer = io.BytesIO()
-            state = dict(state_dict=bench.model.state_dict(), optimizer=bench.optim.state_dict())
-            torch.save(state, buffer)
-            backend = checkpoint_io.CheckpointBackend(iter=index, resumable=True)
-            backend.put(buffer.getbuffer(), Path(folder, f'iter_{index}.pth'))
-            found.wall.append(time.perf_counter() - wall)
-            found.cpu.append(time.process_time() - cpu)
-        size = Path(folder, 'iter_0.pth').stat().st_size / 2**20
+        path = Path(folder, 'iter_1.pth')
+
+        def save() -> None:
+            optimizer = bench.optim.state_dict()
+            content = dict(state_dict=bench.model.state_dict(), optimizer=optimizer)
+            save_checkpoint(content, path, run=1, iter=1, epoch=0, resumable=True)
+
+        found = interleaved({'save': Operation(save)}, 5, bench.device)['save']
+        size = path.stat().st_size / 2**20
     report.add('checkpoint save', {**found.metrics(), 'mib': size}, sum(found.wall))
 
 

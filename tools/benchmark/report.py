@@ -1,0 +1,167 @@
+"""Makes the documents' tables and plots from ``docs/results/*.json``.
+
+Beside each file a ``.md`` and a ``.png`` are written, and the text between the markers
+``<!-- results:NAME -->`` and ``<!-- /results:NAME -->`` in README.md and docs is replaced; NAME
+is the method's for its gain, ``NAME-speed`` for its speed. ``--check`` writes nothing and fails
+when something is out of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmark import methods
+from benchmark.charts import save_bars
+from benchmark.jobs import clock
+from benchmark.tables import comparison, markdown_table
+from benchmark.training import ROOT
+
+RESULTS = Path('docs', 'results')
+
+
+def marker_of(result: dict) -> str:
+    """The name in the markers of a result."""
+    return result['name'] + ('-speed' if result.get('kind') == 'speed' else '')
+
+
+def gain_table(result: dict) -> str:
+    """Markdown of a gain benchmark: the table and where it comes from."""
+    gain = methods.find(result['name']).GAIN
+    cells = comparison(result['summary'], gain.columns)
+    method = gain.rows[gain.method]
+    table = markdown_table(
+        [[f'**{c}**' if line[0] == method else c for c in line] for line in cells]
+    )
+    seeds = ', '.join(map(str, result['seeds']))
+    kind = f'seeds {seeds}' if len(result['seeds']) > 1 else f'seed {seeds}'
+    if len(result['seeds']) > 1:
+        kind = f'mean ± standard deviation over {kind}'
+    return f'{table}\n\n{gain.caption} {kind.capitalize()}. {origin(result)}'
+
+
+def speed_table(result: dict) -> str:
+    """Markdown of a speed benchmark: rows as they were measured."""
+    cells = [['', 'measure', 'value']]
+    for row in result['rows']:
+        for index, (name, value) in enumerate(row['metrics'].items()):
+            cells.append([row['label'] if index == 0 else '', name, f'{value:.4g}'])
+    head = f'Training step over its unavoidable work: **{result["ratio"]:.2f}**.'
+    notes = ''.join(f' {note}.' for note in result.get('notes', []))
+    return f'{markdown_table(cells)}\n\n{head}{notes} {origin(result)}'
+
+
+def origin(result: dict) -> str:
+    """How a result was made, in a sentence or two."""
+    hardware = result.get('hardware', {})
+    on = f'{hardware.get("cores", "?")} cores of {hardware.get("cpu", "an unknown processor")}'
+    if 'gpu' in hardware:
+        on += f', {hardware["gpu"]}'
+    torch = result['versions'].get('torch', '?')
+    text = f'`{result["command"]}`, commit {result["commit"]}, torch {torch}, {on}'
+    text += f', {clock(result["wall_seconds"])}.'
+    return text + (' A quick run, too short to mean anything.' if result.get('quick') else '')
+
+
+def body(result: dict) -> str:
+    """Markdown of a result."""
+    return speed_table(result) if result.get('kind') == 'speed' else gain_table(result)
+
+
+def plot(result: dict, path: Path, stamp: str) -> None:
+    """The picture of a result."""
+    if result.get('kind') == 'speed':
+        parts = [row for row in result['rows'] if row['label'].endswith('parts of the step, ms')]
+        bars = [(k, v, 0.0, [v]) for row in parts[:1] for k, v in row['metrics'].items()]
+        save_bars(path, f'{result["name"]}: parts of the training step, ms', bars, stamp=stamp)
+        return
+    gain = methods.find(result['name']).GAIN
+    bars = []
+    for each in result['summary']:
+        if each['metric'] == gain.metric:
+            rows = [row for row in result['rows'] if row['label'] == each['label']]
+            values = [row['metrics'][gain.metric] for row in rows if gain.metric in row['metrics']]
+            bars.append((each['label'], each['mean'], each['std'], values))
+    save_bars(path, gain.metric, bars, gain.rows[gain.method], stamp)
+
+
+def replaced(text: str, name: str, content: str) -> str:
+    """A document with the text between its markers of this name replaced.
+
+    Raises:
+        SystemExit: a marker without its partner.
+    """
+    opening, closing = f'<!-- results:{name} -->', f'<!-- /results:{name} -->'
+    if text.count(opening) != text.count(closing):
+        raise SystemExit(f'report: {opening} and {closing} must come in pairs')
+    pattern = re.escape(opening) + '.*?' + re.escape(closing)
+    return re.sub(pattern, lambda _: f'{opening}\n{content}\n{closing}', text, flags=re.DOTALL)
+
+
+def update(root: Path, check: bool) -> list[str]:
+    """Writes what is out of date, or only names it.
+
+    Args:
+        root: of the repository.
+        check: writes nothing.
+
+    Returns:
+        Files that were out of date, relative to the root.
+    """
+    changed = []
+    documents = {path: path.read_text() for path in (root / 'README.md',) if path.is_file()}
+    for path in sorted((root / 'docs').rglob('*.md')):
+        if RESULTS not in path.relative_to(root).parents:
+            documents[path] = path.read_text()
+    before = dict(documents)
+    for source in sorted((root / RESULTS).glob('*.json')):
+        result = json.loads(source.read_text())
+        content = body(result)
+        page = source.with_suffix('.md')
+        documents[page] = f'# {marker_of(result)}\n\n{content}\n\n![]({source.stem}.png)\n'
+        before[page] = page.read_text() if page.is_file() else ''
+        picture, stamp = source.with_suffix('.png'), f'made of {digest(source)}'
+        if not picture.is_file() or stamp.encode() not in picture.read_bytes():
+            changed.append(picture)
+            if not check:
+                plot(result, picture, stamp)
+        for path in documents:
+            if RESULTS not in path.relative_to(root).parents:
+                documents[path] = replaced(documents[path], marker_of(result), content)
+    for path, text in documents.items():
+        if text != before[path]:
+            changed.append(path)
+            if not check:
+                path.write_text(text)
+    return [str(path.relative_to(root)) for path in changed]
+
+
+def digest(path: Path) -> str:
+    """Hash of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--check', action='store_true', help='write nothing, fail if out of date')
+    parser.add_argument('--root', type=Path, default=ROOT, help='of the repository')
+    args = parser.parse_args(argv)
+    changed = update(args.root.absolute(), args.check)
+    for path in changed:
+        print(f'{path}: {"out of date" if args.check else "written"}')
+    if not changed:
+        print('everything is up to date')
+    elif args.check:
+        print('run: python tools/benchmark/report.py', file=sys.stderr)
+    return 1 if args.check and changed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
