@@ -115,17 +115,21 @@ def _averaged(pairs: PairedTensors, keep: float) -> list[Tensor]:
 
 
 @torch.no_grad()
-def apply_ema(pairs: PairedTensors, keep: float, finite: Tensor) -> None:
+def apply_ema(
+    pairs: PairedTensors, keep: float, finite: Tensor, on_device: bool | None = None
+) -> None:
     """Updates the teacher's tensors in place if ``finite`` is set, else leaves every bit.
 
     Args:
         pairs: from :func:`paired_tensors`.
         keep: fraction of the old teacher that is kept, in [0, 1].
         finite: scalar bool tensor.
+        on_device: choose on the device, which takes more memory, instead of asking for the
+            value of ``finite``; default: not on the CPU.
     """
     olds, news = pairs.trained
     steady, copied = _averaged(pairs, keep), pairs.copied
-    if finite.device.type == 'cpu':
+    if not (finite.device.type != 'cpu' if on_device is None else on_device):
         if not finite:
             return
         if olds:

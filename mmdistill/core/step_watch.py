@@ -5,7 +5,7 @@ when a loss scaler threw the gradients away.
 from typing import Any
 
 import torch
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapperDict
 
 
 class StepWatch:
@@ -28,8 +28,8 @@ class StepWatch:
             optim_wrapper: mmengine's ``OptimWrapper`` or ``OptimWrapperDict``.
         """
         self.detach()
-        single = isinstance(optim_wrapper, OptimWrapper) or not hasattr(optim_wrapper, 'values')
-        for wrapper in [optim_wrapper] if single else optim_wrapper.values():
+        several = isinstance(optim_wrapper, OptimWrapperDict)
+        for wrapper in optim_wrapper.values() if several else [optim_wrapper]:
             optimizer = getattr(wrapper, 'optimizer', None)
             if isinstance(optimizer, torch.optim.Optimizer):
                 self._handles.append(optimizer.register_step_post_hook(self._after_step))

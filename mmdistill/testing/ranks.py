@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import tempfile
 import time
 import traceback
@@ -38,11 +39,11 @@ def _rank_main(
             world_size=world_size,
             timeout=timedelta(seconds=seconds),
         )
-        send.send((True, fn(rank, *args)))
+        send.send_bytes(pickle.dumps((True, fn(rank, *args))))
         torch_dist.barrier()
         torch_dist.destroy_process_group()
     except BaseException:
-        send.send((False, traceback.format_exc()))
+        send.send_bytes(pickle.dumps((False, traceback.format_exc())))
         os._exit(1)
 
 
@@ -56,8 +57,7 @@ def run_gloo(
     it ``model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)``.
 
     Args:
-        fn: a function at module level (it is pickled); its result must be picklable and
-            should hold no tensors that share memory with another process.
+        fn: a function at module level (it is pickled); its result must be picklable.
         world_size: number of ranks.
         *args: further arguments of ``fn``.
         timeout: seconds until all ranks must have answered; then they are ended.
@@ -106,7 +106,7 @@ def _collect(pipes: dict[Connection, int], answers: dict[int, Any], deadline: fl
         for pipe in ready:
             rank = waiting.pop(pipe)
             try:
-                good, value = pipe.recv()
+                good, value = pickle.loads(pipe.recv_bytes())
             except EOFError:
                 raise RankError(f'rank {rank} died without an answer') from None
             if not good:
