@@ -3,6 +3,6 @@ _base_ = ['./supervised_pointpillars_synthetic-kitti.py']
 load_from = None
 optim_wrapper = dict(optimizer=dict(lr=0.008))
 param_scheduler = [
-    dict(type='OneCycleLR', eta_max=0.008, total_steps=500, pct_start=0.3, by_epoch=False)
+    dict(type='OneCycleLR', eta_max=0.008, total_steps=900, pct_start=0.3, by_epoch=False)
 ]
-train_cfg = dict(max_iters=500, val_interval=500)
+train_cfg = dict(max_iters=900, val_interval=900)

@@ -6,7 +6,7 @@ _base_ = [
     '../_base_/schedules/one-cycle_300it.py',
     '../_base_/det3d_runtime.py',
 ]
-load_from = 'work_dirs/burn-in_pointpillars_synthetic-kitti/iter_500.pth'
+load_from = 'work_dirs/burn-in_pointpillars_synthetic-kitti/iter_900.pth'
 
 train_dataloader = dict(
     sampler=dict(_delete_=True, type='mmdistill.RatioSampler', batch_size=2, ratios=(1, 1), seed=0)
@@ -24,7 +24,9 @@ model = dict(
     object_bank=dict(sample_groups=dict(Car=8, Pedestrian=8, Cyclist=8), min_points=5),
     scores=('cls', 'view_iou'),
     thresholds=dict(init=dict(cls=0.99, view_iou=0.93)),
+    low=dict(score_thr=0.05),
     shuffle=dict(grid=(2, 2), unshuffle_at='neck'),
+    teacher_test_cfg=dict(score_thr=0.05, nms_thr=0.1, max_num=60),
     head_cfg=dict(loss_norm='batch'),
 )
 custom_hooks = [

@@ -5,7 +5,7 @@ _base_ = [
     '../_base_/schedules/one-cycle_300it.py',
     '../_base_/det3d_runtime.py',
 ]
-load_from = 'work_dirs/burn-in_pointpillars_synthetic-kitti/iter_500.pth'
+load_from = 'work_dirs/burn-in_pointpillars_synthetic-kitti/iter_900.pth'
 
 point_cloud_range = _base_.point_cloud_range
 train_pipeline = [

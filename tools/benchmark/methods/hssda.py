@@ -26,16 +26,16 @@ class Sizes:
     Attributes:
         train: training frames.
         val: validation frames.
-        iterations: of each training; None takes those of the config.
+        shorter: divides the iterations of every training.
     """
 
     train: int
     val: int
-    iterations: int | None = None
+    shorter: int = 1
 
 
-FULL = Sizes(train=200, val=60)
-QUICK = Sizes(train=40, val=12, iterations=24)
+FULL = Sizes(train=160, val=60)
+QUICK = Sizes(train=40, val=12, shorter=20)
 
 ROWS: Mapping[str, tuple[str, str, Mapping[str, object]]] = {
     'supervised': ('supervised', 'supervised', {}),
@@ -85,11 +85,12 @@ def seed_options(config: Path, seed: int) -> dict[str, object]:
     return options
 
 
-def length_options(config: Path, iterations: int | None) -> dict[str, object]:
-    """Overrides for another length: the schedule and all intervals shrink or grow with it."""
-    if iterations is None:
+def length_options(config: Path, shorter: int) -> dict[str, object]:
+    """Overrides for a shorter training: the schedule and all intervals shrink with it."""
+    if shorter == 1:
         return {}
     known = config_of(config)
+    iterations = max(2, known.train_cfg.max_iters // shorter)
     factor = iterations / known.train_cfg.max_iters
     options: dict[str, object] = {
         'train_cfg.max_iters': iterations,
@@ -145,7 +146,7 @@ def training(
         options={
             **data_options(config, data.out),
             **seed_options(config, seed),
-            **length_options(config, sizes.iterations),
+            **length_options(config, sizes.shorter),
             **options,
         },
     )
