@@ -33,7 +33,7 @@ class Shell:
         heartbeat: Seconds between two lines about a command that still runs.
     """
 
-    def __init__(self, logs: Path, env: dict, heartbeat: float = 15.0) -> None:
+    def __init__(self, logs: Path, env: dict, heartbeat: float = 30.0) -> None:
         self.logs, self.env, self.heartbeat = logs, env, heartbeat
         self.started = time.monotonic()
         self._running: set = set()
