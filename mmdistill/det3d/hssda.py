@@ -34,6 +34,7 @@ import torch
 from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor
 
+from mmdistill.core.errors import UserError
 from mmdistill.core.pseudo import PseudoStats
 from mmdistill.det3d.box_batch import BoxBatch
 from mmdistill.det3d.boxes import bev_iou, iou_3d, points_in_batch_boxes
@@ -138,9 +139,9 @@ class HSSDA(SemiDet3D):
         )
         self.low = _options('low', low, dict(score_thr=0.1))
         if self.ambiguous:
-            self.weight_columns = [self.score_names.index(n) for n in self.ambiguous['weight']]
-            names = self.ambiguous['exclude_classes']
-            self.excluded = [self.class_names.index(name) for name in names]
+            weight, excluded = self.ambiguous['weight'], self.ambiguous['exclude_classes']
+            self.weight_columns = _positions('ambiguous.weight', weight, self.score_names)
+            self.excluded = _positions('ambiguous.exclude_classes', excluded, self.class_names)
 
     # ---------------------------------------------------------------- teacher's judgement
 
@@ -186,7 +187,9 @@ class HSSDA(SemiDet3D):
             untouched = overlap_sum(weak, new, '3d') <= 0
             suppressed = weak.keep((weak.weights > self.low['score_thr']) & untouched)
             suppressed = suppressed.scatter(rows, len(scenes.frames))
-        self.pseudo_stats = self.stats(weak, scores, new, [scenes.samples[r] for r in rows.tolist()])
+        self.pseudo_stats = self.stats(
+            weak, scores, new, [scenes.samples[r] for r in rows.tolist()]
+        )
         return kept + soft.scatter(rows, len(scenes.frames)), suppressed
 
     def soft_boxes(self, weak: BoxBatch, kept: BoxBatch, scores: Tensor) -> BoxBatch:
@@ -241,7 +244,9 @@ class HSSDA(SemiDet3D):
 
     def refresh(self, records: list[dict]) -> None:
         """Fits the thresholds and mines the high level; independent of the records' order."""
-        records = sorted(records, key=lambda record: record['frame'])
+        # a frame is recorded twice when it stands in for a broken one
+        once = {record['frame']: record for record in records}
+        records = [once[frame] for frame in sorted(once)]
         self.filter.fit(self.score_pools(records))
         if not self.high:
             return
@@ -300,6 +305,18 @@ class HSSDA(SemiDet3D):
             holds &= passed[None] & (labels[:, None] == record['labels'][None])
             fallen[self.store.frames.cpu() == frame] = ~holds.any(1)
         return fallen
+
+
+def _positions(key: str, names: Sequence[str], known: Sequence[str]) -> list[int]:
+    """Places of some names among the known ones.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    for name in names:
+        if name not in known:
+            raise UserError(f'{key}: unknown name {name!r}; known: {list(known)}')
+    return [list(known).index(name) for name in names]
 
 
 def _options(name: str, given: Mapping | None, defaults: dict) -> dict | None:
