@@ -3,6 +3,7 @@
 import inspect
 import os
 import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def read_config(path: str | os.PathLike, options: dict[str, Any] | None = None) 
     if not Path(path).is_file():
         raise UserError(f'{path}: there is no such config')
     cfg = Config.fromfile(path)
+    prepare_hosts()
     for key in cfg:
         if key not in RUNNER_KEYS and isinstance(cfg[key], (dict, list)):
             near = did_you_mean(key, RUNNER_KEYS - set(cfg), cutoff=0.88)
@@ -57,6 +59,13 @@ def read_config(path: str | os.PathLike, options: dict[str, Any] | None = None) 
     if options:
         cfg.merge_from_dict(checked_options(cfg, options))
     return cfg
+
+
+def prepare_hosts() -> None:
+    """Calls ``prepare`` of every imported ``mmdistill.<host>.compat``: fixes for its host."""
+    for name, module in tuple(sys.modules.items()):
+        if name.startswith('mmdistill.') and name.endswith('.compat'):
+            getattr(module, 'prepare', lambda: None)()
 
 
 def checked_options(cfg: Config, options: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Semi-supervised 3D detection on mmdet3d."""
 
+from mmdistill.det3d import compat
 from mmdistill.det3d.bank_feed import ObjectBankHook, ObjectBankSample
 from mmdistill.det3d.datasets import LoadLiDARPoints, SemiDet3DDataset
 from mmdistill.det3d.hssda import HSSDA
@@ -22,4 +23,5 @@ __all__ = [
     'SemiDet3DDataset',
     'SemiDet3DPreprocessor',
     'SoftAnchor3DHead',
+    'compat',
 ]
