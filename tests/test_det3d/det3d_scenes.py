@@ -196,7 +196,7 @@ class PerfectTeacher:
 
     Args:
         score: function of (object number, label) that gives the score, or a number.
-        shift: metres added to x of every answer, in the view's own coordinates.
+        shift: metres added to y of every answer, in the view's own coordinates.
     """
 
     def __init__(self, score=0.9, shift=0.0):
@@ -223,8 +223,9 @@ class PerfectTeacher:
             ahead, aside = (front - center)[:2], (left - center)[:2]
             boxes.append(
                 [
-                    float(center[0]) + self.shift,
-                    *center[1:].tolist(),
+                    float(center[0]),
+                    float(center[1]) + self.shift,
+                    float(center[2]),
                     2 * float(ahead.norm()),
                     2 * float(aside.norm()),
                     float(left[2] - center[2]),
