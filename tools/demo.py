@@ -177,11 +177,17 @@ def finish(args: argparse.Namespace, runs: list[Training], seconds: float) -> st
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the demo; returns the exit code."""
-    args, start = parse(argv), time.monotonic()
-    args.out.mkdir(parents=True, exist_ok=True)
-    if not alone_in(args.out):
-        print(f'demo: another demo works in {args.out}; give another --out', file=sys.stderr)
-        return 2
+    args = parse(argv)
+    with alone_in(args.out) as alone:
+        if not alone:
+            print(f'demo: another demo works in {args.out}; give another --out', file=sys.stderr)
+            return 2
+        return play(args)
+
+
+def play(args: argparse.Namespace) -> int:
+    """Runs all stages and shows what came out; returns the exit code."""
+    start = time.monotonic()
     jobs = plan(args)
     runs = [job for job in jobs if isinstance(job, Training)]
     print(f'logs, table, pictures and curves go to {args.out}')

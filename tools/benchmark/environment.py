@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -26,6 +28,17 @@ def commit() -> str:
     found = _git('rev-parse', '--short', 'HEAD') or 'unknown'
     changed = _git('status', '--porcelain', '--', 'mmdistill', 'configs')
     return f'{found}+changes' if changed else found
+
+
+def describe(name: str, tool: str) -> dict[str, object]:
+    """Head of a result file: name, command, commit, versions and hardware."""
+    return {
+        'name': name,
+        'command': shlex.join(['python', f'tools/benchmark/{tool}', *sys.argv[1:]]),
+        'commit': commit(),
+        'versions': versions(),
+        'hardware': hardware(),
+    }
 
 
 def versions() -> dict[str, str]:

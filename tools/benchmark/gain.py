@@ -8,7 +8,6 @@ where it was. The last line names the result.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -38,25 +37,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def result_of(name: str, args: argparse.Namespace, jobs: list[Job], wall: float) -> dict:
-    """The content of the JSON file: all rows that are there."""
+def result_of(head: dict, args: argparse.Namespace, jobs: list[Job], wall: float) -> dict:
+    """The content of the JSON file: where and how, and all rows that are there."""
     rows = []
     for job in jobs:
         if isinstance(job, Training) and (found := job.result()):
             row = {'label': job.label, 'key': job.key, 'seed': job.seed}
             rows.append({**row, **{k: found[k] for k in ('metrics', 'seconds', 'commit')}})
-    return {
-        'name': name,
-        'command': shlex.join(['python', 'tools/benchmark/gain.py', *sys.argv[1:]]),
-        'commit': environment.commit(),
-        'versions': environment.versions(),
-        'hardware': environment.hardware(),
-        'quick': args.quick,
-        'seeds': args.seeds,
-        'wall_seconds': wall,
-        'rows': rows,
-        'summary': summarise(rows),
-    }
+    known = {'quick': args.quick, 'seeds': args.seeds, 'wall_seconds': wall}
+    return {**head, **known, 'rows': rows, 'summary': summarise(rows)}
 
 
 def verdict(name: str, gain: methods.Gain, summary: list[dict]) -> str:
@@ -83,23 +72,29 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     folder = args.work_dir or ROOT / 'work_dirs' / 'gain' / args.name
     folder = Path(folder, 'quick' if args.quick else 'full').absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    if not alone_in(folder):
-        print(f'gain: another call works in {folder}; give another --work-dir', file=sys.stderr)
-        return 2
+    with alone_in(folder) as alone:
+        if not alone:
+            print(f'gain: another call works in {folder}; give another --work-dir', file=sys.stderr)
+            return 2
+        return compare(args, gain, keys, folder)
+
+
+def compare(args: argparse.Namespace, gain: methods.Gain, keys: list[str], folder: Path) -> int:
+    """Runs all jobs, writes and prints the result; returns the exit code."""
     script = args.train_script.absolute()
     per_seed = [gain.jobs(folder, seed, keys, args.quick, script) for seed in args.seeds]
     jobs = [job for jobs in per_seed for job in jobs]
     start = time.monotonic()
+    head = environment.describe(args.name, 'gain.py')
 
     def save(_: Job) -> None:
-        write_json(args.out, result_of(args.name, args, jobs, time.monotonic() - start))
+        write_json(args.out, result_of(head, args, jobs, time.monotonic() - start))
 
     try:
         failed = run_jobs(jobs, args.jobs, save)
     except KeyboardInterrupt:
         return 130
-    result = result_of(args.name, args, jobs, time.monotonic() - start)
+    result = result_of(head, args, jobs, time.monotonic() - start)
     write_json(args.out, result)
     print()
     if result['summary']:
@@ -111,9 +106,8 @@ def main(argv: list[str] | None = None) -> int:
     if len(commits) > 1:
         print(f'rows were made by different commits: {", ".join(sorted(commits))}')
     print(f'{clock(result["wall_seconds"])} in total, written to {args.out}')
-    last = verdict(args.name, gain, result['summary'])
-    print(last)
-    return 1 if failed or 'no result' in last else 0
+    print(verdict(args.name, gain, result['summary']))
+    return 1 if failed else 0
 
 
 if __name__ == '__main__':

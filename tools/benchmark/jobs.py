@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -103,15 +104,17 @@ class Screen:
         print(text, flush=True)
 
 
-def alone_in(folder: Path) -> bool:
-    """Whether no other process works in a folder; holds it until this process ends."""
-    handle = os.open(folder / '.lock', os.O_CREAT | os.O_RDWR)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        return False
-    return True
+@contextmanager
+def alone_in(folder: Path) -> Iterator[bool]:
+    """Says whether nobody else works in a folder, and keeps others out while it is open."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / '.lock', 'w') as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
 
 
 def clock(seconds: float) -> str:

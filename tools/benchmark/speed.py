@@ -7,7 +7,6 @@ the same process. The last line names the ratio.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import time
 from dataclasses import dataclass, field
@@ -79,12 +78,8 @@ def main(argv: list[str] | None = None) -> int:
         print('stopped', file=sys.stderr)
         return 130
     result = {
-        'name': args.name,
+        **environment.describe(args.name, 'speed.py'),
         'kind': 'speed',
-        'command': shlex.join(['python', 'tools/benchmark/speed.py', *sys.argv[1:]]),
-        'commit': environment.commit(),
-        'versions': environment.versions(),
-        'hardware': environment.hardware(),
         'quick': args.quick,
         'wall_seconds': time.monotonic() - start,
         'ratio': report.ratio,

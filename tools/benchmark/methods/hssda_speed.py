@@ -25,7 +25,7 @@ from benchmark.timing import Breakdown, Operation, Times, interleaved
 
 BATCHES = 3
 """Batches whose times are summed; the sampler mixes labelled and unlabelled frames."""
-SIZES = Sizes(train=100, val=20, iterations=100)
+SIZES = Sizes(train=100, val=20, shorter=3)
 """Data and burn-in; a detector that finds nothing would make pseudo labels look free."""
 
 
@@ -53,7 +53,7 @@ class Workbench:
         torch.manual_seed(0)
         self.cfg, self.device = cfg, torch.device(device)
         self.model = MODELS.build(cfg.model).to(self.device)
-        load_checkpoint(self.model, str(checkpoint), map_location='cpu', logger='silent')
+        load_checkpoint(self.model, str(checkpoint), map_location='cpu', logger='current')
         self.model.train()
         cfg.optim_wrapper.optimizer.lr = 0.0  # the same work in every repetition
         self.optim: OptimWrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
@@ -197,6 +197,17 @@ class Workbench:
             ),
         }
 
+    def pseudo_labels(self) -> tuple[float, float]:
+        """Mean numbers of the teacher's boxes and of the kept ones per unlabelled frame."""
+        found, kept, frames = 0, 0, 0
+        for batch in self.batches:
+            self.step(batch)
+            stats = self.model.pseudo_stats
+            if stats is not None:
+                found, kept = found + int(stats.total.sum()), kept + int(stats.kept.sum())
+                frames += sum(not each.metainfo['labeled'] for each in batch['data_samples'])
+        return found / max(frames, 1), kept / max(frames, 1)
+
     def breakdown(self, steps: int) -> Breakdown:
         """Where the time of training steps goes."""
         from mmdistill.det3d import semi_detector
@@ -317,7 +328,11 @@ def step_times(bench: Workbench, rounds: int, report: Any) -> None:
         not each.metainfo['labeled'] for batch in bench.batches for each in batch['data_samples']
     )
     frames = sum(len(batch['data_samples']) for batch in bench.batches)
-    report.notes.append(f'{name}: {unlabeled} of {frames} frames of the batches are unlabelled')
+    boxes, kept = bench.pseudo_labels()
+    report.notes.append(
+        f'{name}: {unlabeled} of {frames} frames of the batches are unlabelled, with {boxes:.1f} '
+        f"teacher's boxes and {kept:.1f} pseudo labels each"
+    )
     parts = bench.breakdown(max(2, min(rounds, 5)) * len(bench.batches))
     total = sum(parts.seconds.values())
     steps = parts.calls['rest of the step']

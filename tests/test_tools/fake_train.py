@@ -1,0 +1,66 @@
+"""Stands in for ``tools/train.py``: same command line, same traces, no training.
+
+``FAKE_TRAIN`` names a folder: each call leaves a line in ``calls``; a file ``fail`` there holds
+a word, calls whose work dir contains it fail; a file ``slow`` makes trainings last until SIGTERM.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+
+def scores(config, seed, options):
+    """Invented APs that tell configs, seeds and overrides apart."""
+    base = {'burn-in': 20.0, 'supervised': 30.0, 'mean-teacher': 33.0, 'hssda': 40.0}
+    value = base[config.split('_')[0]] + seed - 2.0 * ('model.low' in options)
+    keys = [f'Kitti/{name}_3D_AP40_moderate_strict' for name in ('Car', 'Pedestrian', 'Cyclist')]
+    found = {**dict.fromkeys(keys, value), 'Kitti/mAP40_3D_moderate': value}
+    if config.split('_')[0] in ('burn-in', 'supervised'):
+        return found
+    teacher = {f'teacher/{key}': each + 1 for key, each in found.items()}
+    return {**{f'student/{key}': each for key, each in found.items()}, **teacher}
+
+
+def main():
+    """One pretended training."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('config', type=Path)
+    parser.add_argument('--work-dir', type=Path)
+    parser.add_argument('--resume', action='store_true')
+    parser.add_argument('--cfg-options', nargs='+')
+    args = parser.parse_args()
+    options = dict(each.removeprefix('+').split('=', 1) for each in args.cfg_options)
+    home = Path(os.environ['FAKE_TRAIN'])
+    with open(home / 'calls', 'a') as calls:
+        calls.write(f'{args.work_dir} threads={os.environ["OMP_NUM_THREADS"]}\n')
+    word = (home / 'fail').read_text().strip() if (home / 'fail').exists() else None
+    if word and word in str(args.work_dir):
+        print('something is wrong with the weather')
+        sys.exit(3)
+    logs = args.work_dir / f'run_{time.time_ns()}' / 'vis_data'
+    logs.mkdir(parents=True)
+    last = int(options.get('train_cfg.max_iters', 300))
+    train = {'iter': last // 2, 'step': last // 2, 'loss': 1.5, 'pseudo/kept_ratio': 0.25}
+    train['pseudo/threshold_cls_Car'] = 0.4
+    (logs / 'scalars.json').write_text(json.dumps(train) + '\n')
+    (args.work_dir / 'preempted').unlink(missing_ok=True)
+    if (home / 'slow').exists():
+        stopped = []
+        signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
+        while not stopped:
+            time.sleep(0.02)
+        (args.work_dir / 'preempted').write_text('{}')
+        sys.exit(0)
+    (args.work_dir / args.config.name).write_text('')
+    (args.work_dir / f'iter_{last}.pth').write_text('')
+    found = scores(args.config.name, int(options['randomness.seed']), options)
+    with open(logs / 'scalars.json', 'a') as log:
+        log.write(json.dumps({**found, 'data_time': 0.1, 'time': 0.2, 'step': 0}) + '\n')
+        log.write('{"cut o')
+
+
+main()

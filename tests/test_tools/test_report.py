@@ -1,0 +1,82 @@
+"""The documents' tables follow the results, and a check tells when they do not."""
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def report(tools, tmp_path):
+    """Runs the report on a small repository."""
+    from benchmark import report
+
+    (tmp_path / 'docs' / 'results').mkdir(parents=True)
+    (tmp_path / 'README.md').write_text(
+        '# x\n<!-- results:hssda -->\nold\n<!-- /results:hssda -->\nkept\n'
+    )
+    (tmp_path / 'docs' / 'hssda.md').write_text(
+        'a\n<!-- results:hssda-speed --><!-- /results:hssda-speed -->\nb\n'
+    )
+    write(tmp_path, 45.0)
+    return lambda *args: report.main(['--root', str(tmp_path), *args])
+
+
+def write(root, value):
+    """Two results as the benchmarks write them."""
+    from benchmark.tables import summarise
+
+    rows = [
+        {'label': label, 'seed': seed, 'metrics': {'mAP40_3D_moderate': mean + seed}, 'seconds': 1}
+        for label, mean in (('supervised', 38.0), ('HSSDA', value))
+        for seed in (0, 2)
+    ]
+    common = dict(name='hssda', command='python x', commit='abc', versions={'torch': '2'})
+    common.update(hardware={'cpu': 'z80', 'cores': 2}, wall_seconds=61.0, quick=False)
+    gain = dict(common, seeds=[0, 2], rows=rows, summary=summarise(rows))
+    step = {'label': 'cpu: parts of the step, ms', 'metrics': {'forward': 3.0}, 'seed': 0}
+    speed = dict(common, kind='speed', ratio=1.0813, rows=[step], summary=[])
+    for name, result in (('hssda_gain', gain), ('hssda_speed', speed)):
+        (root / 'docs' / 'results' / f'{name}.json').write_text(json.dumps(result))
+
+
+def test_documents_follow_the_results(report, tmp_path, capsys):
+    assert report('--check') == 1
+    assert 'old' in (tmp_path / 'README.md').read_text()
+    assert report() == 0
+    readme = (tmp_path / 'README.md').read_text()
+    assert '| **HSSDA** |' in readme and '**46.0 ± 1.4**' in readme and '39.0 ± 1.4' in readme
+    assert 'old' not in readme and readme.endswith('kept\n') and 'z80' in readme
+    page = (tmp_path / 'docs' / 'hssda.md').read_text()
+    assert '**1.08**' in page and page.startswith('a\n') and page.endswith('b\n')
+    for name in ('hssda_gain', 'hssda_speed'):
+        assert (tmp_path / 'docs' / 'results' / f'{name}.md').is_file()
+        picture = (tmp_path / 'docs' / 'results' / f'{name}.png').read_bytes()
+        assert picture[:4] == b'\x89PNG'
+    capsys.readouterr()
+    assert report('--check') == 0
+    assert 'up to date' in capsys.readouterr().out
+
+
+def test_new_results_make_documents_old(report, tmp_path, capsys):
+    report()
+    write(tmp_path, 50.0)
+    capsys.readouterr()
+    assert report('--check') == 1
+    said = capsys.readouterr().out
+    assert 'README.md: out of date' in said and 'hssda_gain.png: out of date' in said
+    assert 'hssda_speed' not in said
+    report()
+    assert report('--check') == 0
+
+
+def test_a_second_run_changes_nothing(report, tmp_path):
+    report()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}
+    report()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')} == before
+
+
+def test_a_lone_marker_is_refused(report, tmp_path):
+    (tmp_path / 'README.md').write_text('<!-- results:hssda -->\n')
+    with pytest.raises(SystemExit, match='pairs'):
+        report()
