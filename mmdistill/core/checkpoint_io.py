@@ -122,13 +122,19 @@ class _Hashing:
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self.file, self.path = file, path
         self.hash, self.size = hashlib.sha256(), 0
+        self.error: BaseException | None = None
 
     def write(self, data: bytes) -> int:
-        """Writes and hashes; ``torch.save`` calls it."""
-        seam.observer('write', self.path, self.size)
+        """Writes and hashes; ``torch.save`` calls it and would hide what goes wrong."""
+        try:
+            seam.observer('write', self.path, self.size)
+            self.file.write(data)
+        except BaseException as error:
+            self.error = error
+            raise
         self.hash.update(data)
         self.size += len(data)
-        return self.file.write(data)
+        return len(data)
 
     def flush(self) -> None:
         """Part of what ``torch.save`` expects of a file."""
@@ -152,7 +158,10 @@ def save_checkpoint(
 
     def _write(file: BinaryIO) -> None:
         stream = _Hashing(file, path)
-        torch.save(content, stream)
+        try:
+            torch.save(content, stream)
+        except BaseException as error:
+            raise stream.error or error from None
         record = Record(
             stream.hash.hexdigest(), stream.size, run, iter, epoch, resumable, round(time.time(), 3)
         )
@@ -167,6 +176,20 @@ def save_checkpoint(
     write_atomic(path, _write)
 
 
+def _comment(path: str | os.PathLike) -> bytes | None:
+    """The archive's comment; None if the file does not end where it says it does."""
+    with open(path, 'rb') as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 2048))
+        tail = file.read()
+    start = tail.rfind(_EOCD)
+    if start < 0 or len(tail) < start + _EOCD_SIZE:
+        return None
+    comment = tail[start + _EOCD_SIZE :]
+    (length,) = struct.unpack('<H', tail[start + _EOCD_SIZE - 2 : start + _EOCD_SIZE])
+    return comment if len(comment) == length else None
+
+
 def read_record(path: str | os.PathLike) -> Record | None:
     """Reads the record at the end of a checkpoint; the content is not looked at.
 
@@ -176,19 +199,14 @@ def read_record(path: str | os.PathLike) -> Record | None:
     Returns:
         The record, or None where there is none (a foreign or a truncated file).
     """
-    with open(path, 'rb') as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 2048))
-        tail = file.read()
-    start = tail.rfind(_EOCD)
-    comment = tail[start + _EOCD_SIZE :]
-    if start < 0 or not comment.startswith(_MAGIC):
+    comment = _comment(path)
+    if comment is None or not comment.startswith(_MAGIC):
         return None
     try:
         record = Record(**json.loads(comment[len(_MAGIC) :]))
     except (ValueError, TypeError):
         return None
-    return record if record.size + len(comment) == size else None
+    return record if record.size + len(comment) == os.path.getsize(path) else None
 
 
 def why_invalid(path: str | os.PathLike) -> str | None:
@@ -209,7 +227,14 @@ def why_invalid(path: str | os.PathLike) -> str | None:
             return 'the file is empty'
         record = read_record(path)
         if record is None:
+            comment = _comment(path)
+            if comment is None:
+                return f'truncated or not a checkpoint ({size} bytes)'
+            if comment.startswith(_MAGIC):
+                return 'its record is damaged'
             with zipfile.ZipFile(path) as archive:
+                if not any(name.endswith('data.pkl') for name in archive.namelist()):
+                    return 'it is a zip archive but not a checkpoint'
                 broken = archive.testzip()
             return None if broken is None else f'checksum of {broken!r} is wrong'
         digest = hashlib.sha256()

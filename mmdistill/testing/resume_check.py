@@ -1,10 +1,16 @@
 """Runs trainings in this process, and reads from a checkpoint what a resume has to reproduce."""
 
+import copy
+import inspect
 import itertools
+import multiprocessing
 import os
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import torch
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmdistill.core.compat import safe_load
@@ -13,18 +19,26 @@ _PARTS = ('state_dict', 'optimizer', 'param_schedulers', 'mmdistill')
 _count = itertools.count()
 
 
-def run(cfg: dict[str, Any]) -> int:
+def run(cfg: dict[str, Any], *hooks: Hook) -> int:
     """Trains.
 
     Args:
         cfg: A config for ``Runner.from_cfg``.
+        *hooks: More hooks.
 
     Returns:
         0, or the status of the ``SystemExit`` that ended the training.
     """
     name = f'run{os.getpid()}_{next(_count)}'  # mmengine shares logs between equal names
+    known = inspect.signature(Runner.__init__).parameters
+    parts = copy.deepcopy({key: value for key, value in cfg.items() if key in known})
+    rest = {key: value for key, value in cfg.items() if key not in known}
+    parts.update(experiment_name=name, cfg=rest)  # mmengine formats cfg often, and slowly
     try:
-        Runner.from_cfg(dict(cfg, experiment_name=name)).train()
+        runner = Runner(**parts)
+        for hook in hooks:
+            runner.register_hook(hook)
+        runner.train()
     except SystemExit as end:
         return int(end.code or 0)
     return 0
@@ -48,3 +62,30 @@ def training_state(path: str | os.PathLike) -> dict[str, Any]:
     best = {key: value for key, value in info.items() if key.startswith('best_score')}
     meta = {key: checkpoint['meta'][key] for key in ('epoch', 'iter', 'seed')}
     return dict(state, history=history, best=best, meta=meta)
+
+
+def _child(cfg: dict[str, Any], environment: dict[str, str]) -> None:
+    """Body of a child: its status is that of the training."""
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    os._exit(run(cfg))
+
+
+def start_child(cfg: dict[str, Any], **environment: str) -> BaseProcess:
+    """Trains in a process of its own, which may be killed.
+
+    It comes from a fork server that has imported everything, so that it starts at once.
+
+    Args:
+        cfg: A config for ``Runner.from_cfg``.
+        **environment: Variables for the process, for instance ``MMDISTILL_FAULT``.
+
+    Returns:
+        The process; ``join()`` it, then ``exitcode`` is that of the training, or minus the
+        number of the signal that ended it.
+    """
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['torch', 'mmengine.runner', 'mmdistill.testing.noisy'])
+    process = context.Process(target=_child, args=(cfg, environment))
+    process.start()
+    return process

@@ -1,6 +1,7 @@
 """Laws of resuming a training by epochs: at their boundaries, and within them."""
 
 import pytest
+from mmengine.runner import Runner
 
 from mmdistill.testing.compare import assert_same_state
 from mmdistill.testing.noisy import noisy_config
@@ -37,9 +38,7 @@ def cut_and_resume(tmp_path, stop, loop='mmdistill.EpochTrainLoop', **changes):
 @pytest.mark.parametrize('workers', [0, 2])
 def test_resume_at_a_boundary_is_exact(tmp_path, loop, workers):
     """Cut within the second epoch; the first one's checkpoint is resumed."""
-    states = cut_and_resume(
-        tmp_path, 'exit:iter=10', loop, train_dataloader__num_workers=workers
-    )
+    states = cut_and_resume(tmp_path, 'exit:iter=10', loop, train_dataloader__num_workers=workers)
     assert_same_state(*states)
 
 
@@ -63,8 +62,6 @@ def test_epochs_differ(tmp_path):
     """A sample is noised differently in each epoch, with workers that are started anew too."""
     cfg = epoch_config(tmp_path, train_dataloader__num_workers=1)
     cfg['train_dataloader']['sampler'] = dict(type='DefaultSampler', shuffle=False)
-    from mmengine.runner import Runner
-
     loop = Runner.from_cfg(dict(cfg, experiment_name=str(tmp_path))).build_train_loop(
         cfg['train_cfg']
     )
