@@ -143,8 +143,8 @@ class SemiDet3DDataset(Dataset):
         if not info['labeled']:
             if self.keep_hidden:
                 info['hidden'] = (boxes.tensor.numpy(), np.asarray(labels))
-            info.pop('instances', None)
-            info.pop('eval_ann_info', None)
+            for key in ('instances', 'cam_instances', 'eval_ann_info'):
+                info.pop(key, None)
             info['ann_info'] = dict(gt_bboxes_3d=boxes[:0], gt_labels_3d=labels[:0])
         return info
 
