@@ -2,7 +2,7 @@
 
 from mmdistill.testing.compare import assert_same_state, captured_log, state_differences
 from mmdistill.testing.data import real_data
-from mmdistill.testing.ranks import RankError, run_gloo
+from mmdistill.testing.ranks import RankError, cpu_ranks, run_gloo
 from mmdistill.testing.toys import (
     ToyCloudModel,
     ToyDataset,
@@ -21,6 +21,7 @@ __all__ = [
     'ToySemiModel',
     'assert_same_state',
     'captured_log',
+    'cpu_ranks',
     'real_data',
     'run_gloo',
     'state_differences',

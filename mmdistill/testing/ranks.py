@@ -20,6 +20,17 @@ class RankError(RuntimeError):
     """A rank raised, died or hung; the message names it and holds its traceback."""
 
 
+def cpu_ranks() -> dict[str, Any]:
+    """Arguments of mmengine's ``Runner`` (or ``toy_runner``) inside :func:`run_gloo`."""
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        find_unused_parameters=False,
+        broadcast_buffers=False,
+    )
+    return dict(launcher='pytorch', cfg=dict(model_wrapper_cfg=wrapper))
+
+
 def _rank_main(
     send: Connection, fn: Callable, rank: int, world_size: int, rendezvous: str, seconds: float,
     args: tuple,
@@ -48,13 +59,12 @@ def _rank_main(
 
 
 def run_gloo(
-    fn: Callable[..., Any], world_size: int = 2, *args: Any, timeout: float = 120
+    fn: Callable[..., Any], world_size: int = 2, *args: Any, timeout: float = 300
 ) -> list[Any]:
     """Calls ``fn(rank, *args)`` on several ranks with a gloo group around it.
 
     The processes come from a fork server that imported torch and mmengine once, so all but
-    the first call start fast. mmengine's Runner with ``launcher='pytorch'`` works inside; give
-    it ``model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)``.
+    the first call start fast. mmengine's Runner works inside, given :func:`cpu_ranks`.
 
     Args:
         fn: a function at module level (it is pickled); its result must be picklable.
