@@ -1,4 +1,4 @@
-"""Tests a checkpoint; the flags are those of OpenMMLab, plus the branch of a semi-supervised model."""
+"""Tests a checkpoint; OpenMMLab's flags, plus the branch of a semi-supervised model."""
 
 import argparse
 import os

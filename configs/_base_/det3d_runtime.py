@@ -6,7 +6,9 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=20),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='mmdistill.SafeCheckpointHook', by_epoch=False, interval=100, max_keep_ckpts=2),
+    checkpoint=dict(
+        type='mmdistill.SafeCheckpointHook', by_epoch=False, interval=100, max_keep_ckpts=2
+    ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
 )
 custom_hooks = [dict(type='mmdistill.PreemptHook')]

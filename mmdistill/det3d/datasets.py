@@ -57,9 +57,10 @@ class SemiDet3DDataset(Dataset):
     """An mmdet3d dataset seen as labelled and unlabelled frames.
 
     Labelled frames come first; ``source_sizes`` says how many there are of each kind, so that
-    ``RatioSampler`` can mix them. Every sample carries the meta entries ``labeled``, ``hidden`` and, when known, ``plane``.
-    Annotations of unlabelled frames are taken away before the pipeline runs: training cannot
-    read them. With ``keep_hidden`` they travel as ``hidden`` for the quality log only.
+    ``RatioSampler`` can mix them. Every sample carries the meta entries ``labeled``, ``hidden``
+    and, when known, ``plane``. Annotations of unlabelled frames are taken away before the
+    pipeline runs: training cannot read them. With ``keep_hidden`` they travel as ``hidden`` for
+    the quality log only.
 
     Args:
         dataset: config of any mmdet3d dataset; its own pipeline is not used.

@@ -10,7 +10,9 @@ meta_keys = ('sample_idx', 'labeled', 'hidden', 'plane', 'box_type_3d', 'box_mod
 semi_pipeline = [
     load_points,
     dict(type='LoadAnnotations3D', with_bbox_3d=True, with_label_3d=True),
-    dict(type='Pack3DDetInputs', keys=['points', 'gt_bboxes_3d', 'gt_labels_3d'], meta_keys=meta_keys),
+    dict(
+        type='Pack3DDetInputs', keys=['points', 'gt_bboxes_3d', 'gt_labels_3d'], meta_keys=meta_keys
+    ),
 ]
 test_pipeline = [load_points, dict(type='Pack3DDetInputs', keys=['points'])]
 
