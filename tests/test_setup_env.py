@@ -22,6 +22,7 @@ from setup_steps import (  # noqa: E402
     engine,
     integrity,
     mmcv_build,
+    mmcv_stage,
     pip_config,
     plan,
     preflight,
@@ -468,6 +469,90 @@ def test_build_settings_for_both_routes():
     gpu = mmcv_build.build_environment('8.0;9.0')
     assert gpu['FORCE_CUDA'] == '1' and gpu['TORCH_CUDA_ARCH_LIST'] == '8.0;9.0'
     assert mmcv_build.build_environment()['CUDA_VISIBLE_DEVICES'] == ''
+
+
+class FakeInstaller:
+    """Remembers what it installs."""
+
+    def __init__(self, shell):
+        self.shell, self.python, self.installed = shell, Path('python'), []
+
+    def install(self, stage, *arguments):
+        self.installed.append(arguments[-1])
+
+
+@pytest.fixture
+def mmcv(tmp_path, monkeypatch, shell):
+    """The mmcv stage with an empty cache; ``works`` says which wheels' operators run."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    monkeypatch.setenv('MMDISTILL_WHEELS', str(tmp_path / 'links'))
+    monkeypatch.setattr(mmcv_stage, 'pip_settings', dict)
+    todo = plan.Plan(copy_of_checkout(tmp_path / 'repo'), PY, plan.Route())
+    installer, stamps = FakeInstaller(shell), state.Stamps(tmp_path / 'stamps')
+    stage = mmcv_stage.MmcvStage(todo, installer, stamps, tmp_path / 'site')
+    name = (
+        f'mmcv-{todo.mmcv_version}-cp{PY[0]}{PY[1]}-cp{PY[0]}{PY[1]}-linux_{os.uname().machine}.whl'
+    )
+    works = {'compiled'}
+
+    def compile_it(search):
+        (tmp_path / 'out').mkdir(exist_ok=True)
+        (tmp_path / 'out' / name).write_text('compiled')
+        return tmp_path / 'out' / name, True
+
+    monkeypatch.setattr(stage, '_compile', compile_it)
+    monkeypatch.setattr(stage, '_ops_work', lambda: installer.installed[-1].read_text() in works)
+    return SimpleNamespace(
+        stage=stage, name=name, works=works, installer=installer, links=tmp_path / 'links'
+    )
+
+
+def put(folder: Path, name: str, content: str) -> None:
+    """Writes a pretended wheel."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(content)
+
+
+def test_a_wheel_is_compiled_once_and_then_comes_from_the_cache(mmcv):
+    mmcv.stage.install()
+    assert (mmcv.stage.folder / mmcv.name).read_text() == 'compiled'
+    mmcv.stage.prepare()
+    mmcv.stage.install()
+    assert mmcv.installer.installed[-1] == mmcv.stage.folder / mmcv.name
+
+
+def test_a_wheel_from_a_folder_of_links_is_used_and_kept(mmcv):
+    mmcv.works.add('given')
+    put(mmcv.links, mmcv.name, 'given')
+    mmcv.stage.install()
+    assert mmcv.installer.installed == [mmcv.links / mmcv.name]
+    assert (mmcv.stage.folder / mmcv.name).read_text() == 'given'
+
+
+def test_a_wheel_that_does_not_work_is_replaced(mmcv):
+    put(mmcv.stage.folder, mmcv.name, 'built against another torch')
+    put(mmcv.links, mmcv.name, 'for another machine')
+    mmcv.stage.install()
+    assert (mmcv.stage.folder / mmcv.name).read_text() == 'compiled'
+    assert (mmcv.links / mmcv.name).exists()
+    assert len(mmcv.installer.installed) == 2
+
+
+def test_a_compiled_wheel_that_does_not_work_is_an_error(mmcv):
+    mmcv.works.clear()
+    with pytest.raises(SetupError, match='do not run'):
+        mmcv.stage.install()
+    assert mmcv.stage.ready_wheel() is None
+
+
+def test_an_error_of_the_compiling_thread_is_raised_in_the_main_one(mmcv, monkeypatch):
+    def fail(search):
+        raise CommandError('compiler failed', 'line 3')
+
+    monkeypatch.setattr(mmcv.stage, '_compile', fail)
+    mmcv.stage.prepare()
+    with pytest.raises(CommandError, match='compiler failed'):
+        mmcv.stage.install()
 
 
 # the whole, with stages that do nothing ------------------------------------------------------
