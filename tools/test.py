@@ -1,29 +1,34 @@
-"""Tests a checkpoint; OpenMMLab's flags, plus the branch of a semi-supervised model."""
+"""Tests a checkpoint; the flags are those of OpenMMLab, plus the branch of a model."""
 
 import argparse
+import json
 import os
+from pathlib import Path
 
 from mmengine.config import Config, DictAction
-from mmengine.registry import RUNNERS
+from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
 
 from mmdistill.core import launch
+from mmdistill.core.checkpoint_content import plain_model
+from mmdistill.core.checkpoint_io import read_record, why_invalid
 from mmdistill.core.compat import allow_mmengine_globals, trust_checkpoints
 from mmdistill.core.errors import UserError, run_tool
+from mmdistill.core.semi_model import SemiModel
 
 
 def parse_args() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--work-dir', help='folder for logs and metrics')
+    parser.add_argument('checkpoint', help='checkpoint file or URL')
+    parser.add_argument('--work-dir', help='folder for logs and metrics.json')
     parser.add_argument(
         '--branch',
         choices=['student', 'teacher', 'both'],
-        help='branch to test; default: the one that the config predicts on',
+        help='what to test of a teacher-student model; default: what its config predicts on',
     )
-    parser.add_argument('--show-dir', help='folder for painted predictions (needs a visualizer)')
+    parser.add_argument('--show-dir', help='folder for painted predictions')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -43,54 +48,89 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def choose_branch(cfg: Config, branch: str | None) -> None:
-    """Sets what a semi-supervised model predicts on; ``both`` is up to :func:`main`.
+def check_checkpoint(path: str) -> None:
+    """Looks at the checkpoint before anything is built.
+
+    Args:
+        path: File or URL.
 
     Raises:
-        UserError: the model has no branches.
+        UserError: If the file is missing, or was written by us and is damaged.
+    """
+    if '://' in path:
+        return
+    if not Path(path).is_file():
+        raise UserError(f'{path}: there is no such checkpoint')
+    if read_record(path) is not None and (reason := why_invalid(path)):
+        raise UserError(f'{path}: {reason}; take another file')
+
+
+def branches_to_test(cfg: Config, branch: str | None) -> list[str | None]:
+    """Turns ``--branch`` into a list.
+
+    Args:
+        cfg: The config.
+        branch: None, ``student``, ``teacher`` or ``both``.
+
+    Returns:
+        The branches; None stands for the model as it is.
+
+    Raises:
+        UserError: If the model has no branches.
     """
     if branch is None:
-        return
-    if not str(cfg.model.get('type')).startswith('mmdistill.'):
-        raise UserError(f'--branch {branch}: model {cfg.model.get("type")} has no branches')
-    if branch != 'both':
-        cfg.model.semi_test_cfg = dict(predict_on=branch)
+        return [None]
+    kind = MODELS.get(str(cfg.model.get('type')))
+    if not (isinstance(kind, type) and issubclass(kind, SemiModel)):
+        raise UserError(f'--branch {branch}: {cfg.model.get("type")} has no student and teacher')
+    return ['student', 'teacher'] if branch == 'both' else [branch]
 
 
 def show_in(cfg: Config, folder: str) -> None:
     """Lets the visualization hook paint every prediction into a folder.
 
+    Args:
+        cfg: The config, changed in place.
+        folder: The folder.
+
     Raises:
-        UserError: the config has no visualization hook.
+        UserError: If the config has no visualization hook.
     """
-    hook = cfg.default_hooks.get('visualization')
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
     if hook is None:
-        raise UserError('--show-dir needs default_hooks.visualization and a visualizer')
-    hook.draw = True
-    hook.test_out_dir = os.path.abspath(folder)
+        raise UserError(
+            '--show-dir needs a hook that paints: default_hooks=dict(visualization=dict('
+            "type='Det3DVisualizationHook')) for 3D detection, and a visualizer"
+        )
+    hook.draw, hook.test_out_dir = True, os.path.abspath(folder)
 
 
 def main() -> None:
-    """Tests one branch, or both one after the other."""
+    """Tests."""
     args = parse_args()
     cfg = launch.read_config(args.config, args.cfg_options)
     launch.choose_work_dir(cfg, args.config, args.work_dir)
-    choose_branch(cfg, args.branch)
+    check_checkpoint(args.checkpoint)
+    branches = branches_to_test(cfg, args.branch)
     if args.show_dir:
         show_in(cfg, args.show_dir)
+    if cfg.get('test_dataloader') is None:
+        raise UserError(f'{args.config}: there is no test_dataloader to test on')
     cfg.load_from, cfg.resume = args.checkpoint, False
-    allow_mmengine_globals()
     launch.join_ranks(cfg, args.launcher)
+    allow_mmengine_globals()
+    results = {}
     with trust_checkpoints(args.trust_checkpoint):
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-        if args.branch == 'both':
-            for branch in ('student', 'teacher'):
-                model = getattr(runner.model, 'module', runner.model)
-                model.predict_on = branch
-                runner.logger.info('testing the %s', branch)
-                runner.test()
-        else:
-            runner.test()
+        for branch in branches:
+            if branch is not None:
+                plain_model(runner.model).predict_on = branch
+                runner.logger.info(f'Testing the {branch}')
+            results[branch or 'model'] = runner.test()
+    if runner.rank == 0:
+        path = Path(runner.work_dir, 'metrics.json')
+        path.write_text(json.dumps(results, indent=1, default=float))
+        runner.logger.info(f'Metrics are in {path}')
     launch.leave_ranks()
 
 

@@ -84,13 +84,15 @@ def checked_options(cfg: Config, options: dict[str, Any]) -> dict[str, Any]:
     checked = {}
     for key, value in options.items():
         if not key.startswith('+'):
-            _check_key(cfg.to_dict(), key)
+            replaced = _check_key(cfg.to_dict(), key)
+            if replaced is not None:
+                checked[f'{replaced}._delete_'] = True
         checked[key.removeprefix('+')] = value
     return checked
 
 
-def _check_key(node: Any, key: str) -> None:
-    """Walks down one dotted key."""
+def _check_key(node: Any, key: str) -> str | None:
+    """Walks down one dotted key; gives the part of it that is None now, if there is one."""
     parts = key.split('.')
     for depth, part in enumerate(parts):
         where = '.'.join(parts[:depth]) or 'the config'
@@ -98,7 +100,7 @@ def _check_key(node: Any, key: str) -> None:
             if part not in node:
                 known = set(node) | (RUNNER_KEYS if depth == 0 else set())
                 if part in known or not node:
-                    return
+                    return None
                 raise UserError(
                     f'--cfg-options {key}: {where} has no key {part!r}'
                     f'{did_you_mean(part, known)}; to add a new key write +{key}=...'
@@ -111,11 +113,14 @@ def _check_key(node: Any, key: str) -> None:
                     'number of an item in it'
                 )
             node = node[int(part)]
+        elif node is None:
+            return where
         else:
             raise UserError(
-                f'--cfg-options {key}: {where} is the value {node!r}, without keys; write '
-                f'+{where}="dict({part}=...)" to replace it'
+                f'--cfg-options {key}: {where} is the value {node!r} and has no keys; change it '
+                'in the config file'
             )
+    return None
 
 
 def choose_work_dir(cfg: Config, path: str | os.PathLike, work_dir: str | None) -> None:
