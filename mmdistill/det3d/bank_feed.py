@@ -38,19 +38,36 @@ def semi_dataset(dataset: Any) -> SemiDet3DDataset:
 
 
 def raw_points(dataset: SemiDet3DDataset, index: int) -> Tensor:
-    """(P, 3 + F) points of a frame as its file holds them."""
-    loader = next(t for t in dataset.pipeline.transforms if isinstance(t, LoadPointsFromFile))
+    """(P, 3 + F) points of a frame as its file holds them.
+
+    Raises:
+        UserError: the pipeline has no transform that loads points.
+    """
+    transforms = dataset.pipeline.transforms
+    loader = next((each for each in transforms if isinstance(each, LoadPointsFromFile)), None)
+    if loader is None:
+        raise UserError(
+            'the pipeline of the training dataset loads no points: put '
+            "type='mmdistill.LoadLiDARPoints' first"
+        )
     return loader.transform(dataset.get_data_info(index))['points'].tensor
 
 
 def add_labeled(bank: ObjectBank, dataset: SemiDet3DDataset) -> None:
-    """Crops the objects of the labelled frames, and of no other."""
+    """Crops the objects of the labelled frames, and of no other.
+
+    Objects of difficulty -1 (KITTI: too far, hidden or cut off for any level of its evaluation)
+    stay out, as in the official code's GT sampling.
+    """
     for index, frame in enumerate(dataset.frame_ids):
         if frame not in dataset.labeled_ids:
             continue
         truth = dataset.get_data_info(index)['ann_info']
-        labels = torch.as_tensor(truth['gt_labels_3d'])
-        bank.add_frame(frame, raw_points(dataset, index), truth['gt_bboxes_3d'].tensor, labels)
+        boxes, labels = truth['gt_bboxes_3d'].tensor, torch.as_tensor(truth['gt_labels_3d'])
+        if 'difficulty' in truth:
+            fair = torch.as_tensor(truth['difficulty']) >= 0
+            boxes, labels = boxes[fair], labels[fair]
+        bank.add_frame(frame, raw_points(dataset, index), boxes, labels)
     counts = torch.bincount(bank.labels, minlength=len(bank.class_names)).tolist()
     listing = ', '.join(f'{n} {c}' for n, c in zip(bank.class_names, counts, strict=True))
     print_log(f'object bank: {listing} from labelled frames', logger='current')
@@ -64,10 +81,21 @@ def add_labeled(bank: ObjectBank, dataset: SemiDet3DDataset) -> None:
 
 
 def add_mined(bank: ObjectBank, dataset: SemiDet3DDataset, store: PseudoLabelStore) -> None:
-    """Replaces the bank's mined objects by those of the store."""
+    """Replaces the bank's mined objects by those of the store (unlabelled frames only).
+
+    Raises:
+        UserError: the store holds a frame that the dataset lacks.
+    """
     bank.drop_mined()
     rows = {frame: index for index, frame in enumerate(dataset.frame_ids)}
     for frame in store.frame_ids():
+        if frame not in rows:
+            raise UserError(
+                f'the pseudo-label store holds boxes of frame {frame:06d}, which the training '
+                'dataset lacks: resume with the dataset and split of the checkpoint'
+            )
+        if frame in dataset.labeled_ids:
+            continue
         boxes, labels, _ = store.frame(frame)
         bank.add_frame(frame, raw_points(dataset, rows[frame]), boxes, labels, mined=True)
 

@@ -46,6 +46,7 @@ class PseudoMiningHook(ThresholdRefreshHook):
     def collect_records(self, runner: Runner) -> list[dict]:
         """This rank's records of its share of the frames."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model.cur_iter = runner.iter  # epochs begin before the teacher's hook has set it
         was_training = model.training
         model.eval()
         records = []
