@@ -68,3 +68,48 @@ def kitti_folder(tmp_path_factory):
 def kitti_copy(kitti_folder, tmp_path):
     """A copy of the tree that a test may damage."""
     return shutil.copytree(kitti_folder, tmp_path / 'kitti')
+
+
+@pytest.fixture(scope='session')
+def marked_kitti(host, kitti_folder, tmp_path_factory):
+    """A copy of the tree whose scans carry the markers that the perfect teacher reads."""
+    import numpy as np
+    from det3d_scenes import cloud, kitti_cfg
+    from mmengine.registry import DATASETS
+
+    root = shutil.copytree(kitti_folder, tmp_path_factory.mktemp('marked') / 'kitti')
+    dataset = DATASETS.build(kitti_cfg(root, filter_empty_gt=False))
+    for row in range(len(dataset)):
+        info = dataset.get_data_info(row)
+        truth = info['ann_info']
+        labels = torch.as_tensor(truth['gt_labels_3d'])
+        extra = cloud(truth['gt_bboxes_3d'].tensor, labels, seed=row, per_box=8, ground=0)
+        scan = np.fromfile(info['lidar_path'], np.float32).reshape(-1, 4)
+        np.concatenate([scan, extra.numpy()]).astype(np.float32).tofile(info['lidar_path'])
+    return root
+
+
+@pytest.fixture
+def semi_data(host):
+    """Builds a semi-supervised dataset on a tree."""
+    from det3d_scenes import semi_cfg
+    from mmengine.registry import DATASETS
+
+    def build(root, **changes):
+        return DATASETS.build(semi_cfg(root, **changes))
+
+    return build
+
+
+@pytest.fixture(scope='session')
+def truth(host, kitti_folder):
+    """All annotations of the tree by frame: (N, 7) boxes and (N,) labels."""
+    from det3d_scenes import kitti_cfg
+    from mmengine.registry import DATASETS
+
+    dataset = DATASETS.build(kitti_cfg(kitti_folder, filter_empty_gt=False))
+    known = [dataset.get_data_info(row)['ann_info'] for row in range(len(dataset))]
+    return {
+        frame: (each['gt_bboxes_3d'].tensor, torch.as_tensor(each['gt_labels_3d']))
+        for frame, each in enumerate(known)
+    }

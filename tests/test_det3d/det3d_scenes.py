@@ -268,3 +268,50 @@ def second(rows=128, columns=128, **head_cfg):
     )
     cfg['backbone'].update(in_channels=16, layer_strides=[1, 2])
     return cfg
+
+
+LABELLED = [0, 7, 1, 11]
+"""Labelled frames of the tiny tree by ``train_4_1.txt``."""
+
+
+def load_points():
+    """The loading transform."""
+    return dict(type='mmdistill.LoadLiDARPoints', coord_type='LIDAR', load_dim=4, use_dim=4)
+
+
+def read_pipeline():
+    """What the semi-supervised configs do to a frame: read it."""
+    return [
+        load_points(),
+        dict(type='mmdet3d.LoadAnnotations3D', with_bbox_3d=True, with_label_3d=True),
+        dict(
+            type='mmdet3d.Pack3DDetInputs',
+            keys=['points', 'gt_bboxes_3d', 'gt_labels_3d'],
+            meta_keys=('sample_idx', 'labeled', 'hidden', 'plane', 'lidar_path'),
+        ),
+    ]
+
+
+def kitti_cfg(root, **changes):
+    """Config of the host's KITTI dataset on a tree."""
+    cfg = dict(
+        type='mmdet3d.KittiDataset',
+        data_root=str(root),
+        ann_file='kitti_infos_train.pkl',
+        data_prefix=dict(pts='training/velodyne_reduced'),
+        modality=dict(use_lidar=True, use_camera=False),
+        metainfo=dict(classes=CLASSES),
+        box_type_3d='LiDAR',
+    )
+    return {**cfg, **changes}
+
+
+def semi_cfg(root, split='train_4_1.txt', pipeline=None, **changes):
+    """Config of the semi-supervised dataset on a tree."""
+    cfg = dict(
+        type='mmdistill.SemiDet3DDataset',
+        dataset=kitti_cfg(root),
+        split_file=f'{root}/ImageSets_semi/{split}',
+        pipeline=read_pipeline() if pipeline is None else pipeline,
+    )
+    return {**cfg, **changes}

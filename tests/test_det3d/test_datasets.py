@@ -6,62 +6,20 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from det3d_scenes import CLASSES
+from det3d_scenes import LABELLED, kitti_cfg
 from mmengine.dataset import pseudo_collate
 
 from mmdistill.core.errors import UserError
 from mmdistill.det3d.semi_split import draw_split, read_split
 from mmdistill.testing import captured_log
 
-META = ('sample_idx', 'labeled', 'hidden', 'plane', 'lidar_path')
-LABELLED = [0, 7, 1, 11]  # train_4_1.txt of the tree
-
-
-def loader(**options):
-    """The loading transform."""
-    return dict(
-        type='mmdistill.LoadLiDARPoints', coord_type='LIDAR', load_dim=4, use_dim=4, **options
-    )
-
-
-PIPELINE = [
-    loader(),
-    dict(type='mmdet3d.LoadAnnotations3D', with_bbox_3d=True, with_label_3d=True),
-    dict(
-        type='mmdet3d.Pack3DDetInputs',
-        keys=['points', 'gt_bboxes_3d', 'gt_labels_3d'],
-        meta_keys=META,
-    ),
-]
-
-
-def kitti(root, **changes):
-    """Config of the host's dataset on a tree."""
-    cfg = dict(
-        type='mmdet3d.KittiDataset',
-        data_root=str(root),
-        ann_file='kitti_infos_train.pkl',
-        data_prefix=dict(pts='training/velodyne_reduced'),
-        modality=dict(use_lidar=True, use_camera=False),
-        metainfo=dict(classes=CLASSES),
-        box_type_3d='LiDAR',
-    )
-    return {**cfg, **changes}
-
 
 @pytest.fixture
-def build(host, kitti_folder):
+def build(semi_data, kitti_folder):
     """Builds the semi-supervised dataset on the tiny tree."""
 
-    def make(root=None, pipeline=PIPELINE, split='train_4_1.txt', **options):
-        root = root or kitti_folder
-        dataset = options.pop('dataset', kitti(root))
-        return host.SemiDet3DDataset(
-            dataset=dataset,
-            split_file=str(root / 'ImageSets_semi' / split),
-            pipeline=pipeline,
-            **options,
-        )
+    def make(root=None, **changes):
+        return semi_data(root or kitti_folder, **changes)
 
     return make
 
@@ -69,9 +27,9 @@ def build(host, kitti_folder):
 @pytest.fixture
 def plain(host, kitti_folder):
     """The host's dataset with all annotations: {frame: info}."""
-    from mmdet3d.registry import DATASETS
+    from mmengine.registry import DATASETS
 
-    dataset = DATASETS.build(dict(kitti(kitti_folder), filter_empty_gt=False))
+    dataset = DATASETS.build(dict(kitti_cfg(kitti_folder), filter_empty_gt=False))
     infos = [dataset.get_data_info(row) for row in range(len(dataset))]
     return {info['sample_idx']: info for info in infos}
 
@@ -231,12 +189,12 @@ def test_batches_of_any_order_collate(build, hssda, order):
 
 def test_frames_are_known_by_their_id_not_by_their_row(build, kitti_folder):
     """The host numbers samples by rows; KITTI's splits, stores and views need frame ids."""
-    everything = kitti(kitti_folder, ann_file='kitti_infos_trainval.pkl')
+    everything = kitti_cfg(kitti_folder, ann_file='kitti_infos_trainval.pkl')
     dataset = build(dataset=everything)
     assert sorted(dataset.frame_ids) == [*range(12), 500000, 500001]
     assert dataset[13]['data_samples'].sample_idx == dataset.frame_ids[13] >= 500000
     assert '500001.bin' in dataset[dataset.frame_ids.index(500001)]['data_samples'].lidar_path
-    only_val = kitti(kitti_folder, ann_file='kitti_infos_val.pkl')
+    only_val = kitti_cfg(kitti_folder, ann_file='kitti_infos_val.pkl')
     with pytest.raises(UserError, match='names frame 000000'):
         build(dataset=only_val)
 
