@@ -1,11 +1,9 @@
 """Fixtures of the det3d tests: a tiny detector, a tiny synthetic KITTI, a perfect teacher."""
 
-import logging
 import shutil
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
 
 
 @pytest.fixture(autouse=True)
@@ -15,16 +13,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def quiet_init():
-    """Silences mmengine's report of every initialised parameter."""
-    logger = MMLogger.get_current_instance()
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    yield
-    logger.setLevel(before)
 
 
 @pytest.fixture(scope='session')
@@ -41,14 +29,13 @@ def host():
 @pytest.fixture
 def hssda(host):
     """Builds an HSSDA model around the tiny PointPillars, weights a function of ``seed``."""
-    from det3d_scenes import hssda_cfg
+    from det3d_scenes import hssda_cfg, initialised
 
     def build(weight_seed=0, **changes):
         torch.manual_seed(weight_seed)
         cfg = hssda_cfg(**changes)
         model = host.HSSDA(**{key: value for key, value in cfg.items() if key != 'type'})
-        model.init_weights()
-        return model.train()
+        return initialised(model)
 
     return build
 

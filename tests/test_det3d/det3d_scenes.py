@@ -6,11 +6,13 @@ and role. Reading the box from them commutes with every flip, rotation and scali
 teacher is equivariant by construction.
 """
 
+import logging
 import math
 
 import numpy as np
 import torch
 from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
+from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 
 CLASSES = ['Pedestrian', 'Cyclist', 'Car']
@@ -118,6 +120,16 @@ def hssda_cfg(**changes):
         shuffle=dict(grid=(2, 2), unshuffle_at='neck'),
     )
     return {**cfg, **changes}
+
+
+def initialised(model):
+    """The model with initial weights, in training mode, without mmengine's report of them."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    model.init_weights()
+    logger.setLevel(level)
+    return model.train()
 
 
 def box_row(x, y, label=2, yaw=0.3, z=GROUND):

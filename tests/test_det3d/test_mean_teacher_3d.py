@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from det3d_scenes import CLASSES, PerfectTeacher, batch_of, boxes_of, pointpillars
+from det3d_scenes import CLASSES, PerfectTeacher, batch_of, boxes_of, initialised, pointpillars
 
 ROWS = [(6, 1, 2, 0.2), (9, -3, 2, 1.1), (7.5, 4, 1, -0.4), (4, -1.5, 0, 0.3)]
 SCORES = {1: 0.9, 2: 0.5, 3: 0.5001, 4: 0.2}
@@ -20,9 +20,9 @@ def teacher(host):
             student_view=dict(flip_prob=0.5),
             pseudo_filter=pseudo_filter or dict(type='mmdistill.ScoreFilter', score_thr=0.5),
         )
-        made.init_weights()
+        initialised(made)
         made.teacher.predict = PerfectTeacher(lambda number, label: SCORES[number])
-        return made.train()
+        return made
 
     return build
 

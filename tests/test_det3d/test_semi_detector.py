@@ -12,6 +12,7 @@ from det3d_scenes import (
     box_row,
     boxes_of,
     cloud,
+    initialised,
     pointpillars,
     sample,
 )
@@ -42,8 +43,7 @@ def semi(host):
             student_view=dict(flip_prob=0.5, rotation=(-0.785, 0.785), scale=(0.95, 1.05)),
         )
         model = TruthOnly(**{**cfg, **changes})
-        model.init_weights()
-        return model.train()
+        return initialised(model)
 
     return build
 
@@ -629,6 +629,25 @@ def test_second_is_unshuffled_between_sparse_and_dense_part(second_model):
         x = student.middle_encoder(x, voxels['coors'], 2)
         by_hand = student.neck(student.backbone(grid.unshuffle_dense(x, sigma)))
     assert torch.equal(hooked[0], by_hand[0])
+
+
+def test_second_trains_on_the_cpu(second_model):
+    """Loss and finite gradients of every kernel, through the unshuffled sparse encoder."""
+    from mmdistill.det3d.compat import fix_spconv_cpu_stream
+
+    assert fix_spconv_cpu_stream()
+    boxes, labels = boxes_of([(6, 2, 2), (9, -3, 0)])
+    points = [
+        cloud(boxes, labels, seed=row, point_range=second_model.point_cloud_range)
+        for row in range(2)
+    ]
+    samples = [sample(0, boxes, labels), sample(1, labeled=False)]
+    losses = second_model.loss(dict(points=points), samples)
+    sum(sum(value) for value in losses.values()).backward()
+    for name, parameter in second_model.student.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        if parameter.dim() == 5:
+            assert parameter.grad.abs().sum() > 0, name
 
 
 def test_sparse_backbone_notices_the_shuffle_only_near_seams(semi):
