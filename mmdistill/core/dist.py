@@ -83,11 +83,19 @@ def broadcast_tensors(tensors: Iterable[Tensor], src: int = 0) -> None:
         if tensor.numel():
             by_device.setdefault(tensor.device, []).append(tensor)
     for group in by_device.values():
-        parts = [each.detach().reshape(-1).view(torch.uint8) for each in group]
+        parts = [_as_bytes(each) for each in group]
         message = torch.cat(parts)
         broadcast(message, src)
         for each, part in zip(group, message.split([len(p) for p in parts]), strict=True):
             each.copy_(part.clone().view(each.dtype).view(each.shape))
+
+
+def _as_bytes(tensor: Tensor) -> Tensor:
+    """The bytes of a tensor in one row."""
+    flat = tensor.detach().reshape(-1)
+    if flat.stride(0) != 1:
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    return flat.view(torch.uint8)
 
 
 def broadcast_buffers(module: nn.Module, src: int = 0) -> None:

@@ -48,14 +48,16 @@ def state_differences(a: Any, b: Any, path: str = '') -> list[str]:
 
 def _array_difference(a: Tensor, b: Tensor, place: str) -> list[str]:
     """At most one line about two tensors."""
-    a, b = a.detach().cpu().contiguous(), b.detach().cpu().contiguous()
     if a.shape != b.shape or a.dtype != b.dtype:
         return [f'{place}: {tuple(a.shape)} {a.dtype} and {tuple(b.shape)} {b.dtype}']
+    # a clone has the plain strides that a view as bytes asks for, also for sizes of 1
+    a, b = (each.detach().cpu().clone(memory_format=torch.contiguous_format) for each in (a, b))
     bits = [each.reshape(-1, 1).view(torch.uint8) for each in (a, b)]
     differ = (bits[0] != bits[1]).any(1)
     if not differ.any():
         return []
-    gap = (a.double() - b.double()).abs().flatten()[differ].max()
+    wide = torch.complex128 if a.is_complex() else torch.float64
+    gap = (a.to(wide) - b.to(wide)).abs().flatten()[differ].max()
     return [f'{place}: {int(differ.sum())} of {a.numel()} differ, by at most {float(gap):.3g}']
 
 

@@ -19,9 +19,10 @@ KINDS = [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool, 
 
 
 def tensors(rank: int) -> list[torch.Tensor]:
-    """Tensors of all kinds and odd shapes that differ by rank; one is not contiguous."""
+    """Tensors of all kinds and odd shapes that differ by rank; some are not contiguous."""
     made = [torch.full((2, 3), rank).to(kind) for kind in KINDS]
     made += [torch.tensor(float(rank)), torch.zeros(0), torch.full((4, 5), float(rank)).T]
+    made.append(torch.full((4,), rank)[::4])
     made[0][0, 0] = float('nan')
     return made
 
