@@ -81,7 +81,7 @@ def outlines(boxes: np.ndarray) -> np.ndarray:
         (N, 7, 2) x, y of: the four corners, the first again, the middle of the front edge, the
         centre. The box's front lies in the direction of its yaw.
     """
-    boxes = np.asarray(boxes, dtype=float).reshape(len(boxes), -1)
+    boxes = np.asarray(boxes, dtype=float)
     signs = np.array([[1, -1], [1, 1], [-1, 1], [-1, -1], [1, -1], [1, 0], [0, 0]]) / 2
     local = signs * boxes[:, None, 3:5]
     cos, sin = np.cos(boxes[:, 6]), np.sin(boxes[:, 6])

@@ -33,25 +33,26 @@ class NoisyModel(BaseModel):
         self.head = nn.Linear(width, 2)
         self.register_buffer('seen', torch.zeros((), dtype=torch.long))
 
-    def forward(self, image: list, label: list, mode: str = 'tensor') -> Any:
+    def forward(self, inputs: list, data_samples: list, mode: str = 'tensor') -> Any:
         """Computes logits (B, 2), a loss dict, or a list of predicted classes.
 
         Args:
-            image: B tensors (3, 8, 8).
-            label: B classes.
+            inputs: B tensors (3, 8, 8).
+            data_samples: B classes.
             mode: ``tensor``, ``loss`` or ``predict``.
         """
         weight = self.head.weight
-        pixels = torch.stack(list(image)).to(weight)
+        pixels = torch.stack(list(inputs)).to(weight)
         logits = self.head(self.drop(self.norm(self.conv(pixels)).relu().mean((2, 3))))
         if mode == 'loss':
-            self.seen += len(label)
+            self.seen += len(data_samples)
             noise = 1 + 0.1 * random.random() + 0.1 * float(np.random.rand())  # noqa: NPY002
-            target = torch.as_tensor(label, device=weight.device)
+            target = torch.as_tensor(data_samples, device=weight.device)
             return dict(loss=noise * nn.functional.cross_entropy(logits, target))
         if mode == 'predict':
             return [
-                dict(guess=int(g), label=y) for g, y in zip(logits.argmax(1), label, strict=True)
+                dict(guess=int(g), label=y)
+                for g, y in zip(logits.argmax(1), data_samples, strict=True)
             ]
         return logits
 
@@ -78,7 +79,8 @@ class NoisyDataset(Dataset):
             raise IndexError(index)
         image = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(index))
         shift = random.random() + float(np.random.rand())  # noqa: NPY002
-        return dict(image=image + 0.1 * torch.randn(3, 8, 8) + shift, label=index % 2)
+        noisy = image + 0.1 * torch.randn(3, 8, 8) + shift
+        return dict(inputs=noisy, data_samples=index % 2)
 
 
 @METRICS.register_module()

@@ -68,5 +68,5 @@ def test_epochs_differ(tmp_path):
     first = []
     for epoch in (0, 1, 0):
         loop.dataloader.batch_sampler.set_epoch(epoch)
-        first.append(next(iter(loop.dataloader))['image'][0])
+        first.append(next(iter(loop.dataloader))['inputs'][0])
     assert not first[0].equal(first[1]) and first[0].equal(first[2])

@@ -70,6 +70,23 @@ def test_no_object_of_an_unlabelled_frame_gets_in(dataset, bank, truth):
     assert not bank.mined.any()
 
 
+def test_the_bank_does_not_rely_on_the_dataset_hiding_annotations(
+    dataset, bank, truth, monkeypatch
+):
+    """Even when every frame shows its objects, those of unlabelled frames stay out."""
+    honest = dataset.get_data_info
+
+    def leaky(index):
+        info = honest(index)
+        boxes, labels = truth[dataset.frame_ids[index]]
+        shown = info['ann_info']['gt_bboxes_3d'].new_box(boxes)
+        return dict(info, ann_info=dict(gt_bboxes_3d=shown, gt_labels_3d=labels.numpy()))
+
+    monkeypatch.setattr(dataset, 'get_data_info', leaky)
+    add_labeled(bank, dataset)
+    assert len(bank) > 5 and set(bank.frames.tolist()) <= set(LABELLED)
+
+
 def test_points_of_an_object_are_those_of_its_frame(dataset, bank):
     add_labeled(bank, dataset)
     start = 0

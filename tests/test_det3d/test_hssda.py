@@ -233,6 +233,23 @@ def test_thresholds_are_the_two_means_of_trusted_scores(model):
     assert bool((made.filter.high >= made.filter.low).all())
 
 
+def test_pools_by_hand(model):
+    """Scores of predictions trusted by 0.5 or more; for the view overlap the given pairs."""
+    made = model(thresholds=dict(decimals=None))
+    rows = [(4.0 + 5 * i, 0, 2) for i in range(6)]
+    scores = [[0.9, 0.31], [0.8, 0.32], [0.3, 0.33], [0.2, 0.34], [0.01, 0.35], [0.02, 0.36]]
+    trusted = [1.0, 0.5, 0.9, 0.5, 0.49, 0.0]
+    pairs = dict(pair_iou=[0.1, 0.9, 0.7, 0.3, 0.5], pair_label=[2, 2, 2, 2, 1])
+    records = [record(0, rows, scores, labeled=True, trusted=trusted, **pairs)]
+    pools = made.score_pools(records)
+    assert sorted(pools['cls', 2].tolist()) == pytest.approx([0.2, 0.3, 0.8, 0.9])
+    assert sorted(pools['view_iou', 2].tolist()) == pytest.approx([0.1, 0.3, 0.7, 0.9])
+    assert pools['view_iou', 1].tolist() == [0.5] and len(pools['cls', 0]) == 0
+    made.refresh(records)
+    torch.testing.assert_close(made.filter.high[:, 2], torch.tensor([0.85, 0.8]))
+    torch.testing.assert_close(made.filter.low[:, 2], torch.tensor([0.25, 0.2]))
+
+
 def test_small_pools_keep_the_defaults(model):
     """hssda fact 14: two pedestrians and one cyclist are too few."""
     made = model(script)

@@ -128,6 +128,15 @@ def test_nothing_is_pasted_onto_anything():
     assert collided.any()
 
 
+def test_boxes_that_were_dropped_block_nothing():
+    """Teacher boxes that became no label keep their numbers in the padding."""
+    own, labels = boxes_of([(10, 3, 2)])
+    dropped = BoxBatch.from_lists([own], [labels]).keep(torch.tensor([[False]]))
+    points = PointBatch.from_list([cloud(own, labels)])
+    _, pasted = bank_of({0: [(10.5, 3, 2)]}).paste(points, dropped, generators(1))
+    assert int(pasted.valid.sum()) == 1
+
+
 def test_scene_points_inside_a_pasted_box_go():
     boxes, labels = boxes_of([(10, 3, 2)])
     bank = ObjectBank(LOTS, CLASSES)

@@ -48,6 +48,8 @@ def test_padding_and_empty_views_score_zero():
     shown = weak.keep(torch.tensor([[True, False], [True, True]]))
     scores = ViewIoU()(weak, shown, {})
     assert scores.tolist() == [pytest.approx([1, 0]), pytest.approx([1, 0])]
+    hidden = ViewIoU()(shown, weak, {})
+    assert hidden.tolist() == [pytest.approx([1, 0]), pytest.approx([1, 0])]
     nothing = BoxBatch.empty(2, boxes)
     assert torch.equal(ViewIoU()(weak, nothing, {}), torch.zeros(2, 2))
     assert ViewIoU()(nothing, weak, {}).shape == (2, 0)

@@ -375,7 +375,9 @@ def test_an_unknown_place_names_the_submodules(semi):
 
 
 def test_teacher_predicts_as_the_plain_detector(semi):
-    model = semi(detector=pointpillars(), teacher_test_cfg=dict(score_thr=0.0, max_num=7))
+    detector = pointpillars()
+    detector['data_preprocessor']['voxel_layer']['max_voxels'] = (60, 4096)  # training, testing
+    model = semi(detector=detector, teacher_test_cfg=dict(score_thr=0.0, max_num=7))
     inputs, samples = batch_of((1, CARS, False), (2, [], False))
     found, extra = model.teacher_predict(PointBatch.from_list(inputs['points']))
     plain = copy.deepcopy(model.teacher)

@@ -39,9 +39,7 @@ def test_teacher_work_is_two_views_of_the_frames(bench):
     assert [len(view) for view in whole] == [len(batch['data_samples'])] * 2
 
 
-def test_the_file_and_the_last_line(
-    tools, tiny_kitti, plain_checkpoint, tmp_path, monkeypatch, capsys
-):
+def test_the_file_and_the_last_line(bench, tiny_kitti, tmp_path, monkeypatch, capsys):
     from benchmark import speed
     from benchmark.methods import hssda_speed
 

@@ -12,8 +12,9 @@ from mmdistill.core.hooks.teacher_update import bare_model
 from mmdistill.registry import HOOKS
 
 SHAPES: dict[str, Callable[[float], float]] = {
+    'constant': lambda part: 1.0,
     'linear': lambda part: part,
-    'exp': lambda part: math.exp(-5 * (1 - part) ** 2),
+    'sigmoid': lambda part: math.exp(-5 * (1 - part) ** 2),
     'cosine': lambda part: (1 - math.cos(math.pi * part)) / 2,
 }
 
@@ -26,7 +27,8 @@ def ramped_weight(step: int, weight: float, ramp_iters: int, begin: int, shape: 
         weight: value at the end of the ramp.
         ramp_iters: length of the ramp in iterations; 0 is a step.
         begin: first iteration of the ramp.
-        shape: ``'linear'``, ``'exp'`` (``exp(-5 (1 - x)^2)``, arXiv:1610.02242) or ``'cosine'``.
+        shape: ``'constant'`` (no ramp), ``'linear'``, ``'sigmoid'`` (``exp(-5 (1 - x)^2)``,
+            arXiv:1610.02242) or ``'cosine'``.
     """
     if step < begin:
         return 0.0
@@ -43,10 +45,11 @@ class UnsupWeightRampHook(Hook):
     weight is logged as ``unsup_weight``.
 
     Args:
-        ramp_iters: length of the ramp in iterations.
+        ramp_iters: length of the ramp in iterations; 0 is the full weight at once.
         weight: weight at its end.
         begin: first iteration of the ramp; the weight is 0 before.
-        shape: ``'linear'``, ``'exp'`` or ``'cosine'``, see :func:`ramped_weight`.
+        shape: ``'constant'``, ``'linear'``, ``'sigmoid'`` or ``'cosine'``, see
+            :func:`ramped_weight`.
 
     Raises:
         UserError: an unknown shape or a negative number.
@@ -55,7 +58,7 @@ class UnsupWeightRampHook(Hook):
     priority = 'NORMAL'
 
     def __init__(
-        self, ramp_iters: int, weight: float = 1.0, begin: int = 0, shape: str = 'exp'
+        self, ramp_iters: int = 0, weight: float = 1.0, begin: int = 0, shape: str = 'sigmoid'
     ) -> None:
         if shape not in SHAPES:
             raise UserError(f'shape must be one of {sorted(SHAPES)}, got {shape!r}')

@@ -119,8 +119,10 @@ class PseudoQualityHook(Hook):
             hub.update_scalar(f'train/pseudo/count_{name}', count / steps)
         if 'hidden' in sums:
             right, checked, hidden = (int(sums[n].sum()) for n in ('right', 'checked', 'hidden'))
-            hub.update_scalar('train/pseudo/precision', right / max(checked, 1))
-            hub.update_scalar('train/pseudo/recall', right / max(hidden, 1))
+            if checked:
+                hub.update_scalar('train/pseudo/precision', right / checked)
+            if hidden:
+                hub.update_scalar('train/pseudo/recall', right / hidden)
         thresholds = filter_thresholds(getattr(model, 'filter', None), names)
         for score, name, value in thresholds:
             hub.update_scalar(f'train/pseudo/threshold_{score}_{name}', value)

@@ -64,6 +64,7 @@ class ThresholdRefreshHook(Hook):
     def refresh(self, runner: Runner) -> None:
         """One refresh on all ranks."""
         model, records, error = bare_model(runner), None, None
+        model.cur_iter = runner.iter  # whatever the order of the hooks
         try:
             records = self.collect_records(runner)
         except Exception as caught:

@@ -69,6 +69,17 @@ class IterTrainLoop(IterBasedTrainLoop):
         runner.call_hook('before_train_epoch')
         self.dataloader.batch_sampler.seek(self._iter, seed=runner.seed)
         self.dataloader_iterator = iter(self.dataloader)
+        try:
+            self._train()
+        finally:  # ends the workers now; left to the garbage collector they take 5 s each
+            self.dataloader_iterator = None
+        runner.call_hook('after_train_epoch')
+        runner.call_hook('after_train')
+        return runner.model
+
+    def _train(self) -> None:
+        """Goes through the iterations that are left."""
+        runner = self.runner
         runner.call_hook('restore_generators')
         if self.val_pending:
             self._validate()
@@ -80,9 +91,6 @@ class IterTrainLoop(IterBasedTrainLoop):
             self._decide_current_val_interval()
             if self.val_pending:
                 self._validate()
-        runner.call_hook('after_train_epoch')
-        runner.call_hook('after_train')
-        return runner.model
 
     def _validate(self) -> None:
         """Runs the validation that is due."""
