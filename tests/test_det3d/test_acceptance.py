@@ -98,12 +98,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from det3d_scenes import LABELLED, PerfectTeacher, hssda_cfg, pointpillars, semi_cfg
-from mining_ranks import spread_scores
+from det3d_scenes import LABELLED
+from mining_ranks import train, training
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
 
 from mmdistill.det3d.boxes import bev_iou
+from mmdistill.testing import run_gloo, state_differences
 
 HERE = Path(__file__).parent
 ENTRY = re.compile(r'^ ?(\d+) .*: (core/)?(test_\w+)::(test_\w+)$')
@@ -176,43 +176,9 @@ class Watch(Hook):
 @pytest.fixture
 def trained(host, marked_kitti, tmp_path):
     """Twenty iterations of HSSDA on the tiny tree, two mining rounds, a perfect teacher."""
-    bank = dict(sample_groups=dict(Pedestrian=3, Cyclist=3, Car=3), min_points=3)
-    runner = Runner(
-        model=hssda_cfg(detector=pointpillars(), object_bank=bank),
-        work_dir=str(tmp_path),
-        experiment_name='twenty',
-        default_scope='mmdet3d',
-        train_dataloader=dict(
-            batch_size=4,
-            num_workers=0,
-            sampler=dict(type='mmdistill.NaturalSampler', seed=0),
-            collate_fn=dict(type='pseudo_collate'),
-            dataset=semi_cfg(marked_kitti),
-        ),
-        train_cfg=dict(type='mmdistill.IterTrainLoop', max_iters=20),
-        optim_wrapper=dict(
-            type='OptimWrapper',
-            optimizer=dict(type='AdamW', lr=0.003),
-            clip_grad=dict(max_norm=10),
-            constructor='mmdistill.StudentOptimWrapperConstructor',
-        ),
-        default_hooks=dict(checkpoint=None, logger=dict(type='LoggerHook', interval=5)),
-        custom_hooks=[
-            dict(
-                type='mmdistill.TeacherUpdateHook',
-                momentum=dict(type='mmdistill.LinearRampMomentum', ramp_iters=10),
-                buffers='ema',
-            ),
-            dict(type='mmdistill.ObjectBankHook'),
-            dict(type='mmdistill.PseudoMiningHook', interval=10),
-        ],
-        randomness=dict(seed=0),
-        log_processor=dict(by_epoch=False),
-        log_level='WARNING',
-    )
+    runner = training(marked_kitti, tmp_path, 20, experiment_name='twenty')
     watch = Watch()
     runner.register_hook(watch, priority='VERY_HIGH')
-    runner.model.teacher.predict = PerfectTeacher(spread_scores)
     before = {name: p.clone() for name, p in runner.model.student.named_parameters()}
     runner.train()
     return runner, watch, before
@@ -249,3 +215,29 @@ def test_twenty_iterations_mine_and_learn(trained, truth, tmp_path):
     followed = [not torch.equal(p, before[n]) for n, p in model.teacher.named_parameters()]
     assert all(moved) and all(followed)
     assert not any(p.requires_grad for p in model.teacher.parameters())
+
+
+def test_two_ranks_train_one_model(marked_kitti, tmp_path):
+    """Equal teachers, students, thresholds and stores on both; no frame twice in a round."""
+    first, second = run_gloo(train, 2, str(marked_kitti), str(tmp_path), timeout=300)
+    differences = state_differences(first['state'], second['state'])
+    # running statistics of the student belong to its rank; those of the teacher do not
+    running = ('running_mean', 'running_var')
+    own = [
+        each
+        for each in differences
+        if each.startswith('student.') and each.split('[')[0].split(':')[0].endswith(running)
+    ]
+    assert differences == own
+    assert first['state']['teacher_steps'] == 4 and first['state']['store.version'] == 2
+    assert first['state']['store.frames']
+    frames = [a + b for a, b in zip(first['frames'], second['frames'], strict=True)]
+    assert all(len(set(each)) == 8 for each in frames[:1])
+    # 32 samples of 12 frames: the first 12 and the second 12 hold every frame once
+    order = [
+        f
+        for a, b in zip(first['frames'], second['frames'], strict=True)
+        for pair in zip(a, b, strict=True)
+        for f in pair
+    ]
+    assert sorted(order[:12]) == sorted(order[12:24]) == list(range(12))
