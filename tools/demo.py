@@ -136,7 +136,11 @@ def curves(runs: Mapping[str, Training]) -> dict:
         if len(parts) != 2 or not parts[1].startswith(('threshold_', 'count_')):
             continue
         kind, _, name = parts[1].rpartition('_')
-        title = 'labels per step' if kind == 'count' else f'{kind.replace("_", " ")} (low)'
+        title = 'labels per step'
+        if kind != 'count':
+            score = kind.removeprefix('threshold_')
+            level = 'high' if score.startswith('high_') else 'low'
+            title = f'{level} threshold, {score.removeprefix("high_")}'
         lines = [line for each in logs.values() for line in each if line_key in line]
         xy = [line['iter'] for line in lines], [line[line_key] for line in lines]
         charts.setdefault(title, {})[name] = xy

@@ -137,7 +137,9 @@ def take_step(model: SemiDet3D, dataset: Any, rows: Sequence[int], iteration: in
     for points, found in seen:
         for row, cloud, array in zip(unlabeled, points.lists(), _arrays(found), strict=True):
             teacher[row].append((cloud.numpy(), array))
-    shuffled = _voxel_points(student['voxels'], len(rows)) if sigma is not None else [None] * 99
+    shuffled: list = [None] * len(rows)
+    if sigma is not None:
+        shuffled = _voxel_points(student['voxels'], len(rows))
     return Step(
         frames=scenes.frames,
         labeled=scenes.labeled,
@@ -147,7 +149,7 @@ def take_step(model: SemiDet3D, dataset: Any, rows: Sequence[int], iteration: in
         teacher=teacher,
         student=[
             (cloud.numpy(), sample.gt_instances_3d.bboxes_3d.tensor.numpy(), after)
-            for cloud, sample, after in zip(student['points'], samples, shuffled, strict=False)
+            for cloud, sample, after in zip(student['points'], samples, shuffled, strict=True)
         ],
     )
 
