@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmengine.utils import import_modules_from_strings
 
 from mmdistill.core.compat import safe_load
 
@@ -29,6 +30,8 @@ def run(cfg: dict[str, Any], *hooks: Hook) -> int:
     Returns:
         0, or the status of the ``SystemExit`` that ended the training.
     """
+    if cfg.get('custom_imports'):  # the fork server may have been started with other imports
+        import_modules_from_strings(**cfg['custom_imports'])
     name = f'run{os.getpid()}_{next(_count)}'  # mmengine shares logs between equal names
     known = inspect.signature(Runner.__init__).parameters
     parts = copy.deepcopy({key: value for key, value in cfg.items() if key in known})
@@ -74,7 +77,7 @@ def _child(cfg: dict[str, Any], environment: dict[str, str]) -> None:
 def start_child(cfg: dict[str, Any], **environment: str) -> BaseProcess:
     """Trains in a process of its own, which may be killed.
 
-    It comes from a fork server that has imported everything, so that it starts at once.
+    It comes from a fork server that has imported torch and mmengine, so that it starts soon.
 
     Args:
         cfg: A config for ``Runner.from_cfg``.

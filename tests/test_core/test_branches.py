@@ -133,7 +133,7 @@ def test_the_loaders_batch_is_not_edited(host):
 
 def test_without_branches_as_the_host():
     cfg = dict(type='ImgDataPreprocessor', mean=[1.0] * 3, std=[2.0] * 3)
-    made = MODELS.build(dict(type='BranchDataPreprocessor', data_preprocessor=cfg))
+    made = MODELS.build(dict(type='mmdistill.BranchDataPreprocessor', data_preprocessor=cfg))
     images = dict(inputs=[torch.full((3, 4, 4), 5, dtype=torch.uint8)], data_samples=[None])
     expected = ImgDataPreprocessor(mean=[1.0] * 3, std=[2.0] * 3)(images)
     assert_same_state(made(images)['inputs'], expected['inputs'])

@@ -46,9 +46,9 @@ def test_per_class_filter():
 @pytest.mark.parametrize(
     'cfg',
     [
-        dict(type='ScoreFilter', score_thr=0.5),
-        dict(type='PerClassFilter', score_thr=dict(a=0.5), class_names=['a']),
-        dict(type='DualThresholdFilter', class_names=['a'], scores=['cls']),
+        dict(type='mmdistill.ScoreFilter', score_thr=0.5),
+        dict(type='mmdistill.PerClassFilter', score_thr=dict(a=0.5), class_names=['a']),
+        dict(type='mmdistill.DualThresholdFilter', class_names=['a'], scores=['cls']),
     ],
 )
 def test_all_are_filters_with_buffers(cfg):

@@ -66,5 +66,5 @@ def test_errors_name_the_value(make, words):
 
 
 def test_registered():
-    keep = TASK_UTILS.build(dict(type='LinearRampMomentum', keep_init=0.2, ramp_iters=10))
+    keep = TASK_UTILS.build(dict(type='mmdistill.LinearRampMomentum', keep_init=0.2, ramp_iters=10))
     assert keep(0) == 0.2

@@ -148,7 +148,9 @@ def test_concat_dataset_gives_the_sources():
     for part, size in zip(parts, (3, 9), strict=True):
         part.data_list, part._fully_initialized = [{}] * size, True
     sampler = DATA_SAMPLERS.build(
-        dict(type='RatioSampler', dataset=ConcatDataset(parts), batch_size=4, ratios=(1, 3))
+        dict(
+            type='mmdistill.RatioSampler', dataset=ConcatDataset(parts), batch_size=4, ratios=(1, 3)
+        )
     )
     assert sampler.sizes == [3, 9] and len(sampler) == 12
 
