@@ -27,7 +27,7 @@ model = dict(
     match_iou=0.25,
     thresholds=dict(init=dict(cls=0.99, view_iou=0.93)),
     low=dict(score_thr=0.05),
-    # In 300 steps pillars do not learn to see every patch at every place: shuffle one scene in four.
+    # 300 steps are too few to learn every patch at every place: shuffle one scene in four.
     shuffle=dict(grid=(2, 2), unshuffle_at='neck', prob=0.25),
     teacher_test_cfg=dict(score_thr=0.05, nms_thr=0.1, max_num=60),
     head_cfg=dict(loss_norm='batch'),
