@@ -1,5 +1,8 @@
 """Differences between releases of this folder's hosts; nothing else here asks for versions."""
 
+from importlib import import_module
+from importlib.util import find_spec
+
 import torch
 
 from mmdistill.core.compat import Patch
@@ -19,11 +22,10 @@ def fix_spconv_cpu_stream() -> bool:
     Returns:
         True when spconv is there.
     """
-    try:
-        from spconv.pytorch import ops
-    except ImportError:
+    if find_spec('spconv') is None:
         return False
     if not torch.cuda.is_available():
+        ops = import_module('spconv.pytorch.ops')
         ops.get_current_stream = _no_stream
     return True
 
