@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 
 from mmdistill.core.errors import run_tool
 from mmdistill.testing.compare import assert_same_state
@@ -28,6 +29,8 @@ def call(monkeypatch, name, *args):
     monkeypatch.setenv('LOCAL_RANK', '0')
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_DFL)
+    # a new process has none; two runs of one second in one process would share it by name
+    MessageHub._instance_dict.clear()
     try:
         run_tool(tool.main)
     except SystemExit as end:
