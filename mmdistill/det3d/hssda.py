@@ -26,7 +26,7 @@ What the paper's text leaves open follows the official code. Deviations and swit
   nothing in space, so ``'neck'`` or ``'backbone'`` is the useful one for PointPillars.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -63,7 +63,12 @@ def soft_weights(scores: Tensor, chosen: Sequence[int]) -> Tensor:
 
 
 def view_pairs(
-    weak: BoxBatch, other: BoxBatch, kept: BoxBatch, match_iou: float, pairs: str
+    weak: BoxBatch,
+    other: BoxBatch,
+    kept: BoxBatch,
+    match_iou: float,
+    pairs: str,
+    iou: Callable[[Tensor, Tensor], Tensor] = bev_iou,
 ) -> tuple[Tensor, Tensor]:
     """Overlaps between the two views for the threshold pool (hssda 1.4, S_iou).
 
@@ -73,6 +78,7 @@ def view_pairs(
         kept: trusted boxes.
         match_iou: least overlap sum with the trusted boxes.
         pairs: ``'all'`` positive pairs of one class, or the ``'best'`` of each box.
+        iou: the overlap that the score ``view_iou`` measures, (B, N, 7), (B, M, 7) -> (B, N, M).
 
     Returns:
         (n,) overlaps and (n,) classes.
@@ -81,7 +87,7 @@ def view_pairs(
         return weak.boxes.new_zeros(0), weak.labels.new_zeros(0)
     matched = (overlap_sum(weak, kept) >= match_iou) & weak.valid
     matched_other = (overlap_sum(other, kept) >= match_iou) & other.valid
-    overlap = bev_iou(weak.boxes, other.boxes)
+    overlap = iou(weak.boxes, other.boxes)
     alike = weak.labels[..., None] == other.labels[:, None]
     overlap = overlap * (alike & matched[..., None] & matched_other[:, None])
     if pairs == 'best':
@@ -127,6 +133,9 @@ class HSSDA(SemiDet3D):
         self.teacher_view = ViewRange(**{**view, **(teacher_view or {})})
         self.providers = [build_score(score) for score in scores]
         self.score_names = [provider.name for provider in self.providers]
+        # the pool of a score holds what the score measures
+        view_ious = [each.iou for each in self.providers if each.name == 'view_iou']
+        self.view_iou = view_ious[0] if view_ious else bev_iou
         filter_cfg = dict(type='mmdistill.DualThresholdFilter', scores=tuple(self.score_names))
         filter_cfg.update(class_names=self.class_names, **(thresholds or {}))
         self.filter = ROOT_MODELS.build(filter_cfg)
@@ -227,7 +236,7 @@ class HSSDA(SemiDet3D):
         for row, frame in enumerate(scenes.frames):
             own = torch.tensor([row], device=weak.boxes.device)
             pair = [each.select(own) for each in (weak, other, kept)]
-            overlaps, classes = view_pairs(*pair, self.match_iou, self.pairs)
+            overlaps, classes = view_pairs(*pair, self.match_iou, self.pairs, self.view_iou)
             valid = weak.valid[row]
             record = dict(
                 boxes=weak.boxes[row][valid],

@@ -192,6 +192,20 @@ def test_no_boxes_no_pairs():
             assert len(overlaps) == len(classes) == 0
 
 
+def test_the_view_pool_is_measured_in_the_space_of_the_score(model):
+    """A second view half a box higher: one footprint, a third of the volume."""
+    car, labels = boxes_of([(10, 0, 2, 0.0)])
+    weak = BoxBatch.from_lists([car], [labels])
+    raised = weak.with_boxes(weak.boxes + torch.tensor([0, 0, 0.78, 0, 0, 0, 0]))
+    for space, expected in (('bev', 1.0), ('3d', 1 / 3)):
+        made = model(scores=('cls', dict(type='mmdistill.ViewIoU', space=space)))
+        scores = torch.stack([each(weak, raised, {}) for each in made.providers], -1)
+        made.judge = lambda points, frames, purpose, scores=scores: (weak, raised, scores)
+        (found,) = made.mine(read(made, (0, [(10, 0, 2, 0.0)], True)), 0)
+        assert found['pair_iou'].tolist() == [pytest.approx(expected, abs=1e-5)]
+        assert torch.equal(found['pair_iou'], found['scores'][:, 1])
+
+
 # ------------------------------------------------------------------ thresholds
 
 
