@@ -1,15 +1,15 @@
-# HSSDA from the burn-in; of two scenes one is labelled (the paper: natural frequency, 600
+# HSSDA from the burn-in; of three scenes one is labelled (the paper: natural frequency, 200
 # times this training).
 _base_ = [
     '../_base_/models/pointpillars_tiny.py',
     '../_base_/datasets/synthetic-kitti-semi.py',
-    '../_base_/schedules/one-cycle_300it.py',
+    '../_base_/schedules/one-cycle_450it.py',
     '../_base_/det3d_runtime.py',
 ]
 load_from = 'work_dirs/burn-in_pointpillars_synthetic-kitti/iter_900.pth'
 
 train_dataloader = dict(
-    sampler=dict(_delete_=True, type='mmdistill.RatioSampler', batch_size=2, ratios=(1, 1), seed=0)
+    sampler=dict(_delete_=True, type='mmdistill.RatioSampler', batch_size=3, ratios=(1, 2), seed=0)
 )
 
 detector = _base_.model
@@ -27,7 +27,7 @@ model = dict(
     match_iou=0.25,
     thresholds=dict(init=dict(cls=0.99, view_iou=0.93)),
     low=dict(score_thr=0.05),
-    # 300 steps are too few to learn every patch at every place: shuffle one scene in four.
+    # 450 steps are too few to learn every patch at every place: shuffle one scene in four.
     shuffle=dict(grid=(2, 2), unshuffle_at='neck', prob=0.25),
     teacher_test_cfg=dict(score_thr=0.05, nms_thr=0.1, max_num=60),
     head_cfg=dict(loss_norm='batch'),
@@ -36,7 +36,8 @@ custom_hooks = [
     dict(type='mmdistill.PreemptHook'),
     dict(type='mmdistill.TeacherUpdateHook', momentum=ema, buffers='ema'),
     dict(type='mmdistill.ObjectBankHook'),
-    dict(type='mmdistill.PseudoMiningHook', interval=150),
+    # Six passes over the unlabelled scenes (the paper: five): the first round is the only one.
+    dict(type='mmdistill.PseudoMiningHook', interval=450),
     dict(type='mmdistill.PseudoQualityHook', interval=20),
 ]
 val_cfg = dict(type='mmdistill.TeacherStudentValLoop')

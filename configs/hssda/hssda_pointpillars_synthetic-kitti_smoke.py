@@ -1,6 +1,7 @@
 # Eight iterations of HSSDA with two mining rounds and four checkpoints: does everything run?
 _base_ = ['./hssda_pointpillars_synthetic-kitti.py']
 load_from = None
+train_dataloader = dict(batch_size=2, sampler=dict(batch_size=2, ratios=(1, 1)))
 # An untrained teacher is sure of nothing: thresholds and removal start where its scores are.
 model = dict(
     thresholds=dict(init=dict(cls=0.005, view_iou=0.05)),

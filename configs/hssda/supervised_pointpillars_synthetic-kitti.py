@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/pointpillars_tiny.py',
     '../_base_/datasets/synthetic-kitti-semi.py',
-    '../_base_/schedules/one-cycle_300it.py',
+    '../_base_/schedules/one-cycle_450it.py',
     '../_base_/det3d_runtime.py',
 ]
 load_from = 'work_dirs/burn-in_pointpillars_synthetic-kitti/iter_900.pth'

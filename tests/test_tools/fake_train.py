@@ -43,7 +43,7 @@ def main():
         sys.exit(3)
     logs = args.work_dir / f'run_{time.time_ns()}' / 'vis_data'
     logs.mkdir(parents=True)
-    last = int(options.get('train_cfg.max_iters', 300))
+    last = int(options.get('train_cfg.max_iters', 450))
     train = {'iter': last // 2, 'step': last // 2, 'loss': 1.5, 'pseudo/kept_ratio': 0.25}
     train['pseudo/threshold_cls_Car'] = 0.4
     (logs / 'scalars.json').write_text(json.dumps(train) + '\n')

@@ -27,7 +27,7 @@ kitti_train = dict(
     box_type_3d='LiDAR',
 )
 train_dataloader = dict(
-    batch_size=2,
+    batch_size=3,
     num_workers=0,
     sampler=dict(type='mmdistill.NaturalSampler', seed=0),
     collate_fn=dict(type='pseudo_collate'),
