@@ -11,9 +11,33 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Subset
 
+from mmdistill.core.errors import UserError
 from mmdistill.core.hooks.threshold_refresh import ThresholdRefreshHook
 from mmdistill.det3d.bank_feed import add_mined, semi_dataset
 from mmdistill.registry import HOOKS
+
+MOVING = {
+    'GlobalAlignment',
+    'GlobalRotScaleTrans',
+    'LaserMix',
+    'MultiScaleFlipAug3D',
+    'ObjectBankSample',
+    'ObjectNoise',
+    'ObjectSample',
+    'PolarMix',
+    'RandomFlip3D',
+    'RandomJitterPoints',
+}
+"""Transforms (and their subclasses) after which boxes do not lie where the file has them."""
+
+
+def moving_transforms(transform: Any) -> list[str]:
+    """Class names of the transforms that move points in a pipeline, however deep they sit."""
+    if MOVING & {kind.__name__ for kind in type(transform).__mro__}:
+        return [type(transform).__name__]
+    inner = getattr(transform, 'transforms', transform)
+    inner = inner if isinstance(inner, (list, tuple)) else getattr(inner, 'transforms', [])
+    return [name for each in inner for name in moving_transforms(each)]
 
 
 @HOOKS.register_module()
@@ -42,6 +66,20 @@ class PseudoMiningHook(ThresholdRefreshHook):
     ) -> None:
         super().__init__(interval=interval, by_epoch=by_epoch, begin=begin)
         self.batch_size, self.num_workers = batch_size, num_workers
+
+    def before_train(self, runner: Runner) -> None:
+        """Refuses a pipeline that moves points: what is mined is stored in raw coordinates.
+
+        Raises:
+            UserError: the pipeline holds such a transform; the message names it.
+        """
+        moving = moving_transforms(semi_dataset(runner.train_dataloader.dataset).pipeline)
+        if moving:
+            raise UserError(
+                f'the pipeline of the training dataset holds {", ".join(moving)}, so mined boxes '
+                'would be stored in augmented coordinates: remove it, the model makes the views '
+                'itself (student_view, teacher_view, object_bank)'
+            )
 
     def collect_records(self, runner: Runner) -> list[dict]:
         """This rank's records of its share of the frames."""

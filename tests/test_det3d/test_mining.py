@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from det3d_scenes import LABELLED, PerfectTeacher
+from det3d_scenes import CLASSES, LABELLED, PerfectTeacher, read_pipeline
 from mining_ranks import mine, spread_scores
 
+from mmdistill.core.errors import UserError
 from mmdistill.det3d import mining
 from mmdistill.det3d.boxes import bev_iou
 from mmdistill.det3d.mining import PseudoMiningHook
@@ -203,11 +204,44 @@ def test_models_without_a_bank_are_mined_too(runner):
 
 
 def test_datasets_without_labels_and_splits_are_refused(runner):
-    from mmdistill.core.errors import UserError
-
     run = runner(data=[1, 2])
     with pytest.raises(UserError, match='SemiDet3DDataset'):
         PseudoMiningHook(interval=5).after_refresh(run)
+
+
+FLIP = dict(type='mmdet3d.RandomFlip3D', flip_ratio_bev_horizontal=0.5)
+
+
+@pytest.mark.parametrize(
+    ('transform', 'name'),
+    [
+        (FLIP, 'RandomFlip3D'),
+        (dict(type='mmdet3d.GlobalRotScaleTrans'), 'GlobalRotScaleTrans'),
+        (dict(type='mmdet3d.RandomJitterPoints'), 'RandomJitterPoints'),
+        (
+            dict(type='mmdistill.ObjectBankSample', class_names=CLASSES, sample_groups=GROUPS),
+            'ObjectBankSample',
+        ),
+        (dict(type='RandomApply', transforms=[FLIP]), 'RandomFlip3D'),
+        (dict(type='RandomChoice', transforms=[[], [FLIP]]), 'RandomFlip3D'),
+    ],
+)
+def test_pipelines_that_move_points_are_refused(runner, semi_data, marked_kitti, transform, name):
+    """hssda fact 11: mined boxes are stored in raw coordinates."""
+    first, *rest = read_pipeline()
+    run = runner(semi_data(marked_kitti, pipeline=[first, transform, *rest]))
+    with pytest.raises(UserError, match=f'holds {name}, .*student_view'):
+        PseudoMiningHook(interval=5).before_train(run)
+
+
+def test_pipelines_that_only_read_are_welcome(runner, semi_data, marked_kitti):
+    first, *rest = read_pipeline()
+    whole = [0, -12.8, -3, 25.6, 12.8, 1]
+    keep = dict(type='mmdet3d.PointsRangeFilter', point_cloud_range=whole)
+    for pipeline in (read_pipeline(), [first, keep, dict(type='mmdet3d.PointShuffle'), *rest]):
+        PseudoMiningHook(interval=5).before_train(
+            runner(semi_data(marked_kitti, pipeline=pipeline))
+        )
 
 
 def test_two_ranks_have_the_thresholds_store_and_bank_of_one(marked_kitti, tmp_path):
