@@ -128,7 +128,7 @@ class HSSDA(SemiDet3D):
     ) -> None:
         super().__init__(**shared)
         if pairs not in ('all', 'best'):
-            raise ValueError(f"pairs must be 'all' or 'best', got {pairs!r}")
+            raise UserError(f"pairs must be 'all' or 'best', got {pairs!r}")
         view = dict(flip_prob=1.0, rotation=(-0.785, 0.785), scale=(0.91, 1.12))
         self.teacher_view = ViewRange(**{**view, **(teacher_view or {})})
         self.providers = [build_score(score) for score in scores]
@@ -332,11 +332,11 @@ def _options(name: str, given: Mapping | None, defaults: dict) -> dict | None:
     """Defaults overridden by what is given; None switches the level off.
 
     Raises:
-        ValueError: an unknown key.
+        UserError: an unknown key.
     """
     if given is None:
         return None
     unknown = set(given) - set(defaults)
     if unknown:
-        raise ValueError(f'{name}: unknown keys {sorted(unknown)}; known: {sorted(defaults)}')
+        raise UserError(f'{name}: unknown keys {sorted(unknown)}; known: {sorted(defaults)}')
     return {**defaults, **given}

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mmdistill.core.errors import UserError
 from mmdistill.det3d.box_batch import BoxBatch, PointBatch
 from mmdistill.det3d.boxes import bev_collides, points_in_batch_boxes, points_in_boxes
 
@@ -26,7 +27,7 @@ class ObjectBank:
             of ``sample_groups`` (mmdet3d); False pastes the full number (HSSDA).
 
     Raises:
-        ValueError: an unknown class name.
+        UserError: an unknown class name.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class ObjectBank:
     ) -> None:
         unknown = set(sample_groups) - set(class_names)
         if unknown:
-            raise ValueError(
+            raise UserError(
                 f'sample_groups names unknown classes {sorted(unknown)}; known: {class_names}'
             )
         self.class_names = list(class_names)

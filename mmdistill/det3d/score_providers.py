@@ -6,6 +6,7 @@ to raw coordinates, and the further scores of the detector; it returns (B, N) sc
 
 from torch import Tensor
 
+from mmdistill.core.errors import UserError
 from mmdistill.det3d.box_batch import BoxBatch
 from mmdistill.det3d.boxes import bev_iou, iou_3d
 from mmdistill.registry import TASK_UTILS
@@ -27,7 +28,7 @@ class RoIObjectness:
     """``objectness``: score of the proposal a box came from (two-stage detectors).
 
     Raises:
-        ValueError: the detector's predictions have no ``roi_scores_3d``.
+        UserError: the detector's predictions have no ``roi_scores_3d``.
     """
 
     name = 'objectness'
@@ -35,7 +36,7 @@ class RoIObjectness:
     def __call__(self, boxes: BoxBatch, other: BoxBatch, extra: dict[str, Tensor]) -> Tensor:
         """(B, N) scores."""
         if 'roi_scores_3d' not in extra:
-            raise ValueError(
+            raise UserError(
                 "score 'objectness' needs predictions with roi_scores_3d (a two-stage detector); "
                 "for a single-stage detector use scores=('cls', 'view_iou')"
             )
@@ -48,13 +49,16 @@ class ViewIoU:
 
     Args:
         space: ``'bev'`` or ``'3d'``.
+
+    Raises:
+        UserError: another space.
     """
 
     name = 'view_iou'
 
     def __init__(self, space: str = 'bev') -> None:
         if space not in ('bev', '3d'):
-            raise ValueError(f"space must be 'bev' or '3d', got {space!r}")
+            raise UserError(f"space must be 'bev' or '3d', got {space!r}")
         self.iou = bev_iou if space == 'bev' else iou_3d
 
     def __call__(self, boxes: BoxBatch, other: BoxBatch, extra: dict[str, Tensor]) -> Tensor:
@@ -72,10 +76,10 @@ def build_score(score: str | dict) -> ClsScore | RoIObjectness | ViewIoU:
     """Builds a provider from its name (``'cls'``) or config.
 
     Raises:
-        ValueError: an unknown name.
+        UserError: an unknown name.
     """
     if isinstance(score, str):
         if score not in PROVIDERS:
-            raise ValueError(f'unknown score {score!r}; known: {sorted(PROVIDERS)}')
+            raise UserError(f'unknown score {score!r}; known: {sorted(PROVIDERS)}')
         score = dict(type=f'mmdistill.{PROVIDERS[score]}')
     return TASK_UTILS.build(score)

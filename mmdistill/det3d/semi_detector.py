@@ -272,14 +272,15 @@ def soft_detector(detector: Mapping, head_cfg: Mapping) -> ConfigDict:
     """A copy of a detector config with its dense head exchanged for the soft-weighted kind.
 
     Raises:
-        ValueError: the head has no soft-weighted kind.
+        UserError: the head has no soft-weighted kind.
     """
     detector = ConfigDict(copy.deepcopy(dict(detector)))
     key = next((each for each in ('bbox_head', 'pts_bbox_head') if each in detector), None)
     kind = str(detector[key]['type']).split('.')[-1] if key else None
     if kind not in SOFT_HEADS:
-        raise ValueError(
-            f'detector head {kind!r} has no soft-weighted kind; supported: {sorted(SOFT_HEADS)}'
+        raise UserError(
+            f'detector head {kind!r} has no soft-weighted kind; supported: detectors with an '
+            f'{" or ".join(sorted(SOFT_HEADS))}, such as PointPillars and SECOND'
         )
     detector[key] = {**detector[key], 'type': SOFT_HEADS[kind], **head_cfg}
     return detector

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmdistill.core.errors import UserError
+
 
 class PatchGrid:
     """Patches of a point cloud range.
@@ -23,12 +25,15 @@ class PatchGrid:
     Args:
         point_cloud_range: [x0, y0, z0, x1, y1, z1] in metres.
         grid: number of patches along x and y.
+
+    Raises:
+        UserError: an empty grid.
     """
 
     def __init__(self, point_cloud_range: list[float], grid: tuple[int, int] = (2, 2)) -> None:
         self.nx, self.ny = grid
         if self.nx < 1 or self.ny < 1:
-            raise ValueError(f'shuffle grid must be at least 1 x 1, got {grid}')
+            raise UserError(f'shuffle grid must be at least 1 x 1, got {grid}')
         x0, y0, _, x1, y1, _ = point_cloud_range
         self.origin = (x0, y0)
         self.size = ((x1 - x0) / self.nx, (y1 - y0) / self.ny)
@@ -85,7 +90,7 @@ class PatchGrid:
             cells: (2,) or pair, number of voxels of the range along x and y.
 
         Raises:
-            ValueError: a patch is not a whole number of voxels.
+            UserError: a patch is not a whole number of voxels.
         """
         width, height = self._cells_per_patch(int(cells[0]), int(cells[1]), 'voxel grid')
         coors = voxel_dict['coors']
@@ -119,7 +124,7 @@ class PatchGrid:
     def _cells_per_patch(self, width: int, height: int, what: str) -> tuple[int, int]:
         """Cells of one patch along x and y, or an error that names the map."""
         if width % self.nx or height % self.ny:
-            raise ValueError(
+            raise UserError(
                 f'{what} of {height} x {width} (y, x) cells cannot be cut into '
                 f'{self.ny} x {self.nx} equal patches: choose a point_cloud_range, voxel_size and '
                 'shuffle.unshuffle_at whose map sizes are multiples of shuffle.grid'
@@ -214,12 +219,12 @@ def unshuffled_at(
         sigma: (B, patches) permutations.
 
     Raises:
-        ValueError: the detector has no such submodule.
+        UserError: the detector has no such submodule.
     """
     module = getattr(detector, module_name, None) or getattr(detector, f'pts_{module_name}', None)
     if module is None:
         children = ', '.join(name for name, _ in detector.named_children())
-        raise ValueError(
+        raise UserError(
             f'shuffle.unshuffle_at={module_name!r}: {type(detector).__name__} has no such '
             f'submodule; it has {children}'
         )

@@ -12,6 +12,7 @@ from mmdet3d.models.dense_heads import Anchor3DHead
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdistill.core.errors import UserError
 from mmdistill.registry import MODELS
 
 
@@ -40,13 +41,16 @@ class SoftAnchor3DHead(Anchor3DHead):
             ``'sample'`` divides each sample's loss by its own positives and by the number of
             samples (OpenPCDet, which HSSDA is built on).
         **kwargs: of ``Anchor3DHead``, which refuses unknown ones.
+
+    Raises:
+        UserError: another ``loss_norm``.
     """
 
     def __init__(
         self, *args: Any, weight_dir: bool = False, loss_norm: str = 'batch', **kwargs: Any
     ) -> None:
         if loss_norm not in ('batch', 'sample'):
-            raise ValueError(f"loss_norm must be 'batch' or 'sample', got {loss_norm!r}")
+            raise UserError(f"loss_norm must be 'batch' or 'sample', got {loss_norm!r}")
         super().__init__(*args, **kwargs)
         self.weight_dir = weight_dir
         self.loss_norm = loss_norm

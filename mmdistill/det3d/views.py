@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmdistill.core.errors import UserError
+
 TWO_PI = 2 * torch.pi
 
 
@@ -22,6 +24,9 @@ class ViewRange:
         flip_prob: probability of the reflection y -> -y.
         rotation: lowest and highest angle about z in radians.
         scale: lowest and highest scale.
+
+    Raises:
+        UserError: a number out of range.
     """
 
     flip_prob: float = 0.0
@@ -30,9 +35,9 @@ class ViewRange:
 
     def __post_init__(self) -> None:
         if not 0 <= self.flip_prob <= 1:
-            raise ValueError(f'flip_prob must lie in [0, 1], got {self.flip_prob}')
+            raise UserError(f'flip_prob must lie in [0, 1], got {self.flip_prob}')
         if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f'scale must be an increasing positive pair, got {self.scale}')
+            raise UserError(f'scale must be an increasing positive pair, got {self.scale}')
 
     def draw(self, uniform: Tensor) -> 'Similarity':
         """Turns uniform numbers into one view per sample.

@@ -8,6 +8,7 @@ import torch
 from det3d_scenes import CLASSES, PerfectTeacher, batch_of, boxes_of, cloud, sample
 from mmengine.runner.checkpoint import load_checkpoint, save_checkpoint
 
+from mmdistill.core.errors import UserError
 from mmdistill.core.filters.two_means import two_means
 from mmdistill.det3d.box_batch import BoxBatch, PointBatch
 from mmdistill.det3d.boxes import bev_iou, iou_3d, points_in_boxes
@@ -688,7 +689,7 @@ def test_objectness_of_two_stage_detectors_is_used(model):
 
 def test_objectness_without_a_second_stage_is_a_clear_error(model):
     made = model(scores=('cls', 'objectness', 'view_iou'))
-    with pytest.raises(ValueError, match='two-stage'):
+    with pytest.raises(UserError, match='two-stage'):
         made.loss(*batch_of((1, NEAR, False)))
 
 
@@ -758,7 +759,7 @@ def test_thresholds_of_one_leave_the_supervised_loss(model, hssda):
     ],
 )
 def test_wrong_options_are_named(hssda, changes, message):
-    with pytest.raises((ValueError, TypeError), match=message):
+    with pytest.raises((UserError, TypeError), match=message):
         hssda(**changes)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from det3d_scenes import CLASSES, box_row, boxes_of, cloud
 
+from mmdistill.core.errors import UserError
 from mmdistill.core.rng import key_generator
 from mmdistill.det3d.box_batch import BoxBatch, PointBatch
 from mmdistill.det3d.boxes import bev_collides, bev_iou, points_in_boxes
@@ -76,7 +77,7 @@ def test_classes_without_a_group_are_not_stored():
 
 
 def test_unknown_classes_are_an_error():
-    with pytest.raises(ValueError, match='Tram'):
+    with pytest.raises(UserError, match='Tram'):
         ObjectBank(dict(Tram=3), CLASSES)
 
 

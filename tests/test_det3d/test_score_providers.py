@@ -4,6 +4,7 @@ import pytest
 import torch
 from det3d_scenes import boxes_of
 
+from mmdistill.core.errors import UserError
 from mmdistill.det3d.box_batch import BoxBatch
 from mmdistill.det3d.score_providers import ClsScore, RoIObjectness, ViewIoU, build_score
 
@@ -59,7 +60,7 @@ def test_objectness_needs_a_two_stage_detector():
     boxes = batch([(5, 0)])
     scores = torch.tensor([[0.7]])
     assert RoIObjectness()(boxes, boxes, dict(roi_scores_3d=scores)) is scores
-    with pytest.raises(ValueError, match="scores=\\('cls', 'view_iou'\\)"):
+    with pytest.raises(UserError, match="scores=\\('cls', 'view_iou'\\)"):
         RoIObjectness()(boxes, boxes, {})
 
 
@@ -73,7 +74,7 @@ def test_names_and_configs():
         'objectness',
         'view_iou',
     ]
-    with pytest.raises(ValueError, match="'iou'.*view_iou"):
+    with pytest.raises(UserError, match="'iou'.*view_iou"):
         build_score('iou')
-    with pytest.raises(ValueError, match="'bev' or '3d'"):
+    with pytest.raises(UserError, match="'bev' or '3d'"):
         ViewIoU('2d')

@@ -18,6 +18,7 @@ from det3d_scenes import (
 )
 
 from mmdistill.core.ema import ema_update
+from mmdistill.core.errors import UserError
 from mmdistill.det3d.box_batch import BoxBatch, PointBatch
 from mmdistill.det3d.boxes import points_in_boxes
 
@@ -361,13 +362,13 @@ def test_pillar_hook_equals_unshuffling_by_hand(semi, place):
 def test_odd_maps_are_refused_with_the_place(semi):
     model = semi(detector=pointpillars(rows=60, columns=60), shuffle=dict(grid=(8, 8)))
     inputs, samples = batch_of((1, CARS, False))
-    with pytest.raises(ValueError, match='60 x 60.*shuffle.grid'):
+    with pytest.raises(UserError, match='60 x 60.*shuffle.grid'):
         model.loss(inputs, samples)
 
 
 def test_an_unknown_place_names_the_submodules(semi):
     model = semi(shuffle=dict(unshuffle_at='midle_encoder'))
-    with pytest.raises(ValueError, match="'midle_encoder'.*middle_encoder"):
+    with pytest.raises(UserError, match="'midle_encoder'.*middle_encoder"):
         model.loss(*batch_of((1, CARS, False)))
 
 
@@ -411,7 +412,7 @@ def test_teacher_test_cfg_is_put_back(semi):
 
 
 def test_unknown_entries_of_teacher_test_cfg_are_refused(semi):
-    with pytest.raises(ValueError, match='score_threshold.*score_thr'):
+    with pytest.raises(UserError, match='score_threshold.*score_thr'):
         semi(teacher_test_cfg=dict(score_threshold=0.3))
 
 
@@ -542,7 +543,10 @@ def test_config_is_not_changed_and_only_the_head_is_exchanged(semi):
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        (dict(detector=pointpillars(head='CenterHead')), "'CenterHead'.*Anchor3DHead"),
+        (
+            dict(detector=pointpillars(head='CenterHead')),
+            "'CenterHead'.*Anchor3DHead.*PointPillars and SECOND",
+        ),
         (dict(student_view=dict(flip=0.5)), 'flip'),
         (dict(shuffle=dict(gird=(2, 2))), 'gird'),
         (dict(object_bank=dict(sample_group=LOTS)), 'sample_group'),
@@ -553,7 +557,7 @@ def test_config_is_not_changed_and_only_the_head_is_exchanged(semi):
     ],
 )
 def test_unknown_keys_are_named(semi, changes, message):
-    with pytest.raises((ValueError, TypeError), match=message):
+    with pytest.raises((UserError, TypeError), match=message):
         semi(**changes)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmdistill.core.errors import UserError
 from mmdistill.det3d.shuffle_aug import PatchGrid, unshuffled_at
 
 KITTI = [0, -40, -3, 70.4, 40, 1]
@@ -349,12 +350,12 @@ def test_odd_maps_are_an_error_that_names_the_sizes(grid, rows, columns):
         lambda: grid.unshuffle_indices(torch.zeros(1, 4).long(), MOVED, rows, columns),
         lambda: grid.shuffle_voxels(voxels, MOVED, (columns, rows)),
     ):
-        with pytest.raises(ValueError, match=f'{rows} x {columns}.*shuffle.grid'):
+        with pytest.raises(UserError, match=f'{rows} x {columns}.*shuffle.grid'):
             call()
 
 
 def test_an_empty_grid_is_refused():
-    with pytest.raises(ValueError, match='at least 1 x 1'):
+    with pytest.raises(UserError, match='at least 1 x 1'):
         PatchGrid(KITTI, (0, 2))
 
 
@@ -438,7 +439,7 @@ def test_hook_unshuffles_one_output_and_leaves_nothing_behind(grid):
 
 def test_hook_names_the_modules_there_are(grid):
     with (
-        pytest.raises(ValueError, match=r"unshuffle_at='head'.*backbone, pts_neck"),
+        pytest.raises(UserError, match=r"unshuffle_at='head'.*backbone, pts_neck"),
         unshuffled_at(TwoPart(), 'head', grid, MOVED),
     ):
         pass

@@ -12,6 +12,8 @@ from det3d_scenes import boxes_of, pointpillars
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
+from mmdistill.core.errors import UserError
+
 # classes interleaved; the last two boxes share anchors of one class
 ROWS = [(10, 0, 2, 0.1), (6, 5, 0), (16, -6, 2, 1.5), (19, 6, 1), (4.4, -2.9, 0, 1.2), (11, 1.6, 2)]
 
@@ -333,7 +335,7 @@ def test_predictions_are_the_stock_heads(build):
 
 
 def test_wrong_options_are_refused(build):
-    with pytest.raises(ValueError, match="'batch' or 'sample'"):
+    with pytest.raises(UserError, match="'batch' or 'sample'"):
         build(loss_norm='mean')
     with pytest.raises(TypeError, match='weight_direction'):
         build(weight_direction=True)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from det3d_scenes import angle_gap
 
+from mmdistill.core.errors import UserError
 from mmdistill.det3d.views import Similarity, ViewRange, wrap_angle
 
 
@@ -163,7 +164,7 @@ def test_certain_flips(always):
     'wrong', [dict(flip_prob=1.5), dict(scale=(1.1, 0.9)), dict(scale=(0, 1)), dict(rotate=(0, 1))]
 )
 def test_wrong_ranges_are_refused(wrong):
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises((UserError, TypeError)):
         ViewRange(**wrong)
 
 
