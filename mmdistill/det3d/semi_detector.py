@@ -66,7 +66,8 @@ class SemiDet3D(SemiModel):
     have the same names.
 
     Args:
-        detector: config of any mmdet3d detector with hard voxelisation.
+        detector: config of an mmdet3d detector with hard voxelisation and an ``Anchor3DHead``
+            (PointPillars, SECOND), the head with a soft-weighted kind.
         class_names: class names in label order.
         student_view: range of the student's similarity, see :class:`ViewRange`.
         object_bank: arguments of :class:`ObjectBank` without ``class_names``; None pastes
