@@ -111,6 +111,9 @@ class HSSDA(SemiDet3D):
         ambiguous: ``weight`` (score names), ``exclude_classes``; None: no soft labels.
         low: ``score_thr`` of boxes whose points are removed; None: no removal.
         **shared: arguments of :class:`SemiDet3D`, which refuses unknown ones.
+
+    Raises:
+        UserError: an unknown key or a value out of range; the message names it.
     """
 
     def __init__(
@@ -129,6 +132,11 @@ class HSSDA(SemiDet3D):
         super().__init__(**shared)
         if pairs not in ('all', 'best'):
             raise UserError(f"pairs must be 'all' or 'best', got {pairs!r}")
+        if not 0 < match_iou <= 1:
+            raise UserError(f'match_iou must lie in (0, 1], got {match_iou}')
+        decimals = (thresholds or {}).get('decimals')
+        if decimals is not None and decimals < 0:
+            raise UserError(f'thresholds.decimals must not be negative, got {decimals}')
         view = dict(flip_prob=1.0, rotation=(-0.785, 0.785), scale=(0.91, 1.12))
         self.teacher_view = ViewRange(**{**view, **(teacher_view or {})})
         self.providers = [build_score(score) for score in scores]
@@ -147,6 +155,10 @@ class HSSDA(SemiDet3D):
             'ambiguous', ambiguous, dict(weight=tuple(self.score_names), exclude_classes=())
         )
         self.low = _options('low', low, dict(score_thr=0.1))
+        if self.high and not (isinstance(least := self.high['min_points'], int) and least >= 0):
+            raise UserError(f'high.min_points must be a whole number from 0, got {least}')
+        if self.low and not 0 <= self.low['score_thr'] <= 1:
+            raise UserError(f'low.score_thr must lie in [0, 1], got {self.low["score_thr"]}')
         if self.ambiguous:
             weight, excluded = self.ambiguous['weight'], self.ambiguous['exclude_classes']
             self.weight_columns = _positions('ambiguous.weight', weight, self.score_names)

@@ -27,7 +27,7 @@ class ObjectBank:
             of ``sample_groups`` (mmdet3d); False pastes the full number (HSSDA).
 
     Raises:
-        UserError: an unknown class name.
+        UserError: an unknown class name or a negative number of objects.
     """
 
     def __init__(
@@ -42,6 +42,9 @@ class ObjectBank:
             raise UserError(
                 f'sample_groups names unknown classes {sorted(unknown)}; known: {class_names}'
             )
+        negative = {name: wanted for name, wanted in sample_groups.items() if wanted < 0}
+        if negative:
+            raise UserError(f'sample_groups must not be negative, got {negative}')
         self.class_names = list(class_names)
         self.groups = torch.tensor([sample_groups.get(name, 0) for name in class_names])
         if not isinstance(min_points, Mapping):

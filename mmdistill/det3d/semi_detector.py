@@ -27,7 +27,7 @@ from mmdistill.core.semi_model import SemiModel
 from mmdistill.det3d.box_batch import BoxBatch, PointBatch
 from mmdistill.det3d.boxes import points_in_batch_boxes
 from mmdistill.det3d.object_bank import ObjectBank
-from mmdistill.det3d.shuffle_aug import PatchGrid, unshuffled_at
+from mmdistill.det3d.shuffle_aug import PatchGrid, submodule_at, unshuffled_at
 from mmdistill.det3d.soft_heads import SOFT_HEADS
 from mmdistill.det3d.views import Similarity, ViewRange, wrap_angle
 
@@ -80,6 +80,9 @@ class SemiDet3D(SemiModel):
         seed: first key of all random draws.
         semi_test_cfg: ``predict_on='student'`` or ``'teacher'``.
         init_cfg: as in mmengine.
+
+    Raises:
+        UserError: an unknown key or a value out of range; the message names it.
     """
 
     def __init__(
@@ -125,7 +128,12 @@ class SemiDet3D(SemiModel):
         if shuffle is not None:
             self.unshuffle_at = shuffle.pop('unshuffle_at', 'middle_encoder')
             self.shuffle_prob = shuffle.pop('prob', 1.0)
+            if not 0 <= self.shuffle_prob <= 1:
+                raise UserError(f'shuffle.prob must lie in [0, 1], got {self.shuffle_prob}')
             self.patches = PatchGrid(self.point_cloud_range, **shuffle)
+            # before the first step, which may come after a long mining round
+            self.patches.cells_per_patch(*self.grid_cells, 'voxel grid')
+            submodule_at(self.student, self.unshuffle_at)
 
     # ---------------------------------------------------------------- one training step
 

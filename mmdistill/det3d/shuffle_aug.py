@@ -92,7 +92,7 @@ class PatchGrid:
         Raises:
             UserError: a patch is not a whole number of voxels.
         """
-        width, height = self._cells_per_patch(int(cells[0]), int(cells[1]), 'voxel grid')
+        width, height = self.cells_per_patch(int(cells[0]), int(cells[1]), 'voxel grid')
         coors = voxel_dict['coors']
         sample, y, x = coors[:, 0].long(), coors[:, 2].long(), coors[:, 3].long()
         inside = (coors[:, 1:] >= 0).all(1)
@@ -121,8 +121,17 @@ class PatchGrid:
             moved['voxel_centers'] = centers
         return moved
 
-    def _cells_per_patch(self, width: int, height: int, what: str) -> tuple[int, int]:
-        """Cells of one patch along x and y, or an error that names the map."""
+    def cells_per_patch(self, width: int, height: int, what: str) -> tuple[int, int]:
+        """Cells of one patch along x and y.
+
+        Args:
+            width: cells of the map along x.
+            height: cells of the map along y.
+            what: name of the map, for the error.
+
+        Raises:
+            UserError: the map cannot be cut into whole patches.
+        """
         if width % self.nx or height % self.ny:
             raise UserError(
                 f'{what} of {height} x {width} (y, x) cells cannot be cut into '
@@ -134,7 +143,7 @@ class PatchGrid:
     def _to_patches(self, dense: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, patches, C, h, w), patches in the order of their numbers."""
         batch, channels, rows, columns = dense.shape
-        width, height = self._cells_per_patch(columns, rows, 'feature map')
+        width, height = self.cells_per_patch(columns, rows, 'feature map')
         cut = dense.view(batch, channels, self.ny, height, self.nx, width)
         cut = cut.permute(0, 4, 2, 1, 3, 5)
         cells = self.cells.to(dense.device)
@@ -167,7 +176,7 @@ class PatchGrid:
             rows: number of cells along y.
             columns: number of cells along x.
         """
-        width, height = self._cells_per_patch(columns, rows, 'sparse tensor')
+        width, height = self.cells_per_patch(columns, rows, 'sparse tensor')
         back = sigma.argsort(1).to(indices.device)
         x, y = indices[:, -1].long() // width, indices[:, -2].long() // height
         patch = self.number.to(indices.device)[x, y]
@@ -205,6 +214,22 @@ class PatchGrid:
         )
 
 
+def submodule_at(detector: nn.Module, module_name: str) -> nn.Module:
+    """A submodule of a detector by its name, with or without the prefix ``pts_``.
+
+    Raises:
+        UserError: the detector has no such submodule.
+    """
+    module = getattr(detector, module_name, None) or getattr(detector, f'pts_{module_name}', None)
+    if module is None:
+        children = ', '.join(name for name, _ in detector.named_children())
+        raise UserError(
+            f'shuffle.unshuffle_at={module_name!r}: {type(detector).__name__} has no such '
+            f'submodule; it has {children}'
+        )
+    return module
+
+
 @contextmanager
 def unshuffled_at(
     detector: nn.Module, module_name: str, grid: PatchGrid, sigma: Tensor
@@ -221,13 +246,7 @@ def unshuffled_at(
     Raises:
         UserError: the detector has no such submodule.
     """
-    module = getattr(detector, module_name, None) or getattr(detector, f'pts_{module_name}', None)
-    if module is None:
-        children = ', '.join(name for name, _ in detector.named_children())
-        raise UserError(
-            f'shuffle.unshuffle_at={module_name!r}: {type(detector).__name__} has no such '
-            f'submodule; it has {children}'
-        )
+    module = submodule_at(detector, module_name)
     handle = module.register_forward_hook(lambda *call: grid.unshuffle(call[-1], sigma))
     try:
         yield

@@ -36,8 +36,12 @@ class ViewRange:
     def __post_init__(self) -> None:
         if not 0 <= self.flip_prob <= 1:
             raise UserError(f'flip_prob must lie in [0, 1], got {self.flip_prob}')
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise UserError(f'scale must be an increasing positive pair, got {self.scale}')
+        for name in ('rotation', 'scale'):
+            pair = getattr(self, name)
+            if not (isinstance(pair, (list, tuple)) and len(pair) == 2 and pair[0] <= pair[1]):
+                raise UserError(f'{name} must be an increasing pair, got {pair}')
+        if self.scale[0] <= 0:
+            raise UserError(f'scale must be positive, got {self.scale}')
 
     def draw(self, uniform: Tensor) -> 'Similarity':
         """Turns uniform numbers into one view per sample.

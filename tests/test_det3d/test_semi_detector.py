@@ -359,17 +359,14 @@ def test_pillar_hook_equals_unshuffling_by_hand(semi, place):
     assert not torch.allclose(hooked[0], plain[0])
 
 
-def test_odd_maps_are_refused_with_the_place(semi):
-    model = semi(detector=pointpillars(rows=60, columns=60), shuffle=dict(grid=(8, 8)))
-    inputs, samples = batch_of((1, CARS, False))
-    with pytest.raises(UserError, match='60 x 60.*shuffle.grid'):
-        model.loss(inputs, samples)
+def test_odd_maps_are_refused_with_the_place_before_training(semi):
+    with pytest.raises(UserError, match='voxel grid of 60 x 60.*shuffle.grid'):
+        semi(detector=pointpillars(rows=60, columns=60), shuffle=dict(grid=(8, 8)))
 
 
-def test_an_unknown_place_names_the_submodules(semi):
-    model = semi(shuffle=dict(unshuffle_at='midle_encoder'))
+def test_an_unknown_place_names_the_submodules_before_training(semi):
     with pytest.raises(UserError, match="'midle_encoder'.*middle_encoder"):
-        model.loss(*batch_of((1, CARS, False)))
+        semi(shuffle=dict(unshuffle_at='midle_encoder'))
 
 
 # ------------------------------------------------------------------ teacher
@@ -549,6 +546,9 @@ def test_config_is_not_changed_and_only_the_head_is_exchanged(semi):
         ),
         (dict(student_view=dict(flip=0.5)), 'flip'),
         (dict(shuffle=dict(gird=(2, 2))), 'gird'),
+        (dict(shuffle=dict(prob=1.5)), r'shuffle.prob .* \[0, 1\], got 1.5'),
+        (dict(student_view=dict(rotation=(0.5, -0.5))), 'rotation must be an increasing pair'),
+        (dict(object_bank=dict(sample_groups=dict(Car=-1))), "negative, got {'Car': -1}"),
         (dict(object_bank=dict(sample_group=LOTS)), 'sample_group'),
         (dict(object_bank=dict(sample_groups=dict(Tram=1))), 'Tram'),
         (dict(semi_test_cfg=dict(predict='student')), 'predict'),

@@ -161,7 +161,16 @@ def test_certain_flips(always):
 
 
 @pytest.mark.parametrize(
-    'wrong', [dict(flip_prob=1.5), dict(scale=(1.1, 0.9)), dict(scale=(0, 1)), dict(rotate=(0, 1))]
+    'wrong',
+    [
+        dict(flip_prob=1.5),
+        dict(scale=(1.1, 0.9)),
+        dict(scale=(0, 1)),
+        dict(rotate=(0, 1)),
+        dict(rotation=(0.8, -0.8)),
+        dict(rotation=0.8),
+        dict(rotation=(0.8,)),
+    ],
 )
 def test_wrong_ranges_are_refused(wrong):
     with pytest.raises((UserError, TypeError)):
