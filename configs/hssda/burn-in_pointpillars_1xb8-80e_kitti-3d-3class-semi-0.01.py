@@ -14,6 +14,7 @@ burn_in_pipeline = [
         class_names=_base_.class_names,
         sample_groups=dict(Car=15, Pedestrian=10, Cyclist=10),
         min_points=5,
+        use_ground_plane=True,
     ),
     dict(type='RandomFlip3D', flip_ratio_bev_horizontal=0.5),
     dict(type='GlobalRotScaleTrans', rot_range=[-0.785, 0.785], scale_ratio_range=[0.95, 1.05]),

@@ -1,5 +1,6 @@
 """Filling the object bank from a dataset: at the start of training, and inside a pipeline."""
 
+import math
 from typing import Any
 
 import torch
@@ -127,11 +128,13 @@ class ObjectBankSample(BaseTransform):
 
     Args:
         class_names: class names in label order.
+        use_ground_plane: set objects on the plane of the frame, where it is known.
         **bank: further arguments of :class:`ObjectBank`.
     """
 
-    def __init__(self, class_names: list[str], **bank: Any) -> None:
+    def __init__(self, class_names: list[str], use_ground_plane: bool = False, **bank: Any) -> None:
         self.bank = ObjectBank(class_names=class_names, **bank)
+        self.use_ground_plane = use_ground_plane
         self.dataset: SemiDet3DDataset | None = None
 
     def bind_dataset(self, dataset: SemiDet3DDataset) -> None:
@@ -148,7 +151,11 @@ class ObjectBankSample(BaseTransform):
         scene = PointBatch.from_list([results['points'].tensor])
         present = BoxBatch.from_lists([boxes.tensor], [labels])
         seed = int(torch.randint(2**31, ()))
-        scene, present = self.bank.paste(scene, present, [key_generator(seed)])
+        planes = None
+        if self.use_ground_plane:
+            plane = results.get('plane')
+            planes = torch.tensor([[math.nan] * 4 if plane is None else list(plane)])
+        scene, present = self.bank.paste(scene, present, [key_generator(seed)], planes)
         new_boxes, new_labels, _ = present.lists()[0]
         results['points'] = results['points'].new_point(scene.points)
         results['gt_bboxes_3d'] = boxes.new_box(new_boxes)

@@ -259,6 +259,29 @@ def test_pipeline_pastes_labelled_objects_only(semi_data, kitti_folder, truth):
     assert pasted > 5
 
 
+@pytest.mark.parametrize('use', [False, True])
+def test_pipeline_sets_objects_on_the_plane_of_the_frame(semi_data, kitti_folder, truth, use):
+    """A frame without a plane pastes at the objects' own height."""
+    pipeline = sampling_pipeline(use_ground_plane=use)
+    dataset = semi_data(kitti_folder, pipeline=pipeline, role='labeled')
+    loaded = dataset.pipeline.transforms
+    known = torch.cat([truth[frame][0] for frame in LABELLED])
+    found = {}
+    for plane in (None, [0.0, 0.0, 1.0, 2.5]):
+        torch.manual_seed(0)
+        results = dict(dataset.get_data_info(0), plane=plane)
+        own = len(truth[dataset.frame_ids[0]][0])
+        for transform in loaded[:3]:
+            results = transform(results)
+        found[plane is None] = results['gt_bboxes_3d'].tensor[own:]
+    assert len(found[True]) > 0
+    assert all(bool((known == box).all(1).any()) for box in found[True])
+    if use:
+        assert bool((found[False][:, 2] == -2.5).all())
+    else:
+        assert torch.equal(found[False], found[True])
+
+
 def test_pasting_repeats_with_the_global_generator(semi_data, kitti_folder):
     dataset = semi_data(kitti_folder, pipeline=sampling_pipeline(), role='labeled')
     samples = []
