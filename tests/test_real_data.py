@@ -13,6 +13,7 @@ from mmdistill.testing.data import real_data
 ROOT = Path(__file__).resolve().parents[1]
 KITTI = real_data('kitti')
 TINY = 'hssda_pointpillars_synthetic-kitti.py'
+KITTI_1_PERCENT = 'hssda_pointpillars_6xb10-80e_kitti-3d-3class-semi-0.01.py'
 
 pytestmark = pytest.mark.skipif(KITTI is None, reason='MMDISTILL_DATA holds no kitti')
 
@@ -86,3 +87,28 @@ def test_ten_iterations_and_predictions_on_real_frames(folder, tmp_path):
     )
     assert 'AP40' in tested
     assert before == sorted(path.stat().st_mtime_ns for path in KITTI.rglob('*'))
+
+
+def test_an_epoch_of_the_kitti_config_on_real_frames(folder, tmp_path):
+    """The paper's model and schedule, three iterations of one frame each."""
+    small = [
+        'load_from=None',
+        'train_cfg.max_epochs=1',
+        'train_cfg.val_interval=1',
+        'train_dataloader.batch_size=1',
+        'default_hooks.logger.interval=1',
+        'custom_hooks.3.num_workers=0',
+    ]
+    for part in ('train', 'val'):
+        small += [
+            f'{part}_dataloader.{key}' for key in ('num_workers=0', 'persistent_workers=False')
+        ]
+    printed = run(
+        'tools/train.py',
+        *(str(ROOT / 'configs/hssda' / KITTI_1_PERCENT), '--work-dir', str(tmp_path)),
+        *('--cfg-options', *options(folder), *small),
+    )
+    assert 'mining round 1' in printed and 'AP40' in printed
+    saved = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)['state_dict']
+    assert all(value.isfinite().all() for value in saved.values())
+    assert int(saved['teacher_steps']) == 3
