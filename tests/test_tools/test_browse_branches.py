@@ -60,6 +60,19 @@ def test_step_shows_what_training_sees(parts, monkeypatch):
     assert not np.array_equal(step.student[0][0], other.student[0][0])
 
 
+def test_unlabelled_scenes_are_shown_shuffled_however_rarely_training_does(parts):
+    """All but the identity among the 24 permutations move points."""
+    from semi_scenes import choose, take_step
+
+    model, dataset = parts
+    moved = 0
+    for iteration in range(2):
+        step = take_step(model, dataset, choose(dataset, [], 4), iteration)
+        for points, _, shuffled in step.student:
+            moved += not set(map(tuple, _rows(shuffled))) <= set(map(tuple, _rows(points)))
+    assert moved >= 6
+
+
 def test_teacher_sees_unlabelled_frames_twice(parts):
     from semi_scenes import choose, take_step
 

@@ -52,7 +52,7 @@ class Step:
 
 
 def build(config: Path, checkpoint: Path | None, options: dict | None = None) -> tuple[Any, Any]:
-    """Model and training dataset of a config.
+    """Model and training dataset of a config; every unlabelled scene is shuffled, to be seen.
 
     Args:
         config: of a semi-supervised 3D detector.
@@ -70,6 +70,7 @@ def build(config: Path, checkpoint: Path | None, options: dict | None = None) ->
     model = MODELS.build(cfg.model)
     if not isinstance(model, SemiDet3D):
         raise UserError(f'{config}: {type(model).__name__} is no semi-supervised 3D detector')
+    model.shuffle_prob = 1.0
     if checkpoint is not None:
         load_checkpoint(model, str(checkpoint), map_location='cpu', logger='silent')
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
