@@ -8,7 +8,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmdistill.core import launch
-from mmdistill.core.compat import trust_checkpoints
+from mmdistill.core.compat import allow_mmengine_globals, trust_checkpoints
 from mmdistill.core.errors import run_tool
 
 
@@ -56,6 +56,7 @@ def main() -> None:
         launch.set_amp(cfg)
     if args.auto_scale_lr:
         launch.set_auto_scale_lr(cfg)
+    allow_mmengine_globals()
     launch.join_ranks(cfg, args.launcher)
     with trust_checkpoints(args.trust_checkpoint):
         build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub
+from mmengine.runner import CheckpointLoader, checkpoint
 
 from mmdistill.core.errors import run_tool
 from mmdistill.testing.compare import assert_same_state
@@ -86,6 +88,21 @@ def test_mistakes_are_one_line_and_status_2(tmp_path, config, monkeypatch, capsy
     assert said.startswith('error: ') and message in said
 
 
+def test_checkpoints_of_mmengines_own_hook_are_resumed(tmp_path, config, monkeypatch):
+    cfg = Config.fromfile(config)
+    cfg.custom_hooks = []
+    cfg.default_hooks.checkpoint.update(type='CheckpointHook', interval=4)
+    cfg.dump(config)
+    command = ('train', config, '--resume', '--work-dir', tmp_path / 'w')
+    assert call(monkeypatch, *command, '--cfg-options', 'train_cfg.max_iters=4') == 0
+    torch.serialization.clear_safe_globals()  # as in a new process
+    CheckpointLoader.register_scheme('', loader=checkpoint.load_from_local, force=True)
+    assert call(monkeypatch, *command) == 0
+    folder = tmp_path / 'w'
+    assert sorted(path.name for path in folder.glob('iter*')) == ['iter_4.pth', 'iter_6.pth']
+    assert torch.load(folder / 'iter_6.pth')['meta']['iter'] == 6
+
+
 def test_damaged_checkpoint_is_one_line(tmp_path, config, monkeypatch, capsys):
     work_dir = tmp_path / 'w'
     assert call(monkeypatch, 'train', config, '--work-dir', work_dir) == 0
@@ -108,8 +125,6 @@ class Evil:
 
 
 def test_malicious_checkpoint_is_refused_unless_trusted(tmp_path, config, monkeypatch, capsys):
-    import torch
-
     work_dir, trap = tmp_path / 'w', tmp_path / 'trap'
     assert call(monkeypatch, 'train', config, '--work-dir', work_dir) == 0
     content = torch.load(work_dir / 'iter_6.pth', weights_only=False)
