@@ -172,7 +172,6 @@ def test_a_package_removed_by_hand_is_noticed(tmp_path):
     for name, key in todo.keys.items():
         stamps.done(name, key)
     shutil.rmtree(next(site.glob('mmdet3d-*')))
-    assert todo.pending(stamps, site) == ['hosts', 'check']
     shutil.rmtree(root / 'mmdistill' / '.mim')
     assert todo.pending(stamps, site) == ['hosts', 'project', 'check']
 
@@ -479,6 +478,8 @@ class FakeInstaller:
 
     def install(self, stage, *arguments):
         self.installed.append(arguments[-1])
+        if isinstance(arguments[-1], Path) and arguments[-1].read_text() == 'half a file':
+            raise CommandError('not a wheel', '')
 
 
 @pytest.fixture
@@ -538,6 +539,23 @@ def test_a_wheel_that_does_not_work_is_replaced(mmcv):
     assert len(mmcv.installer.installed) == 2
 
 
+@pytest.mark.parametrize('place', ['cache', 'links'])
+def test_a_damaged_wheel_is_replaced(mmcv, place):
+    put(mmcv.stage.folder if place == 'cache' else mmcv.links, mmcv.name, 'half a file')
+    mmcv.stage.install()
+    assert (mmcv.stage.folder / mmcv.name).read_text() == 'compiled'
+    assert (mmcv.links / mmcv.name).exists() == (place == 'links')
+
+
+def test_a_compiled_wheel_that_cannot_be_installed_is_an_error(mmcv, monkeypatch):
+    def fail(*_):
+        raise CommandError('no room', '')
+
+    monkeypatch.setattr(mmcv.installer, 'install', fail)
+    with pytest.raises(CommandError, match='no room'):
+        mmcv.stage.install()
+
+
 def test_a_compiled_wheel_that_does_not_work_is_an_error(mmcv):
     mmcv.works.clear()
     with pytest.raises(SetupError, match='do not run'):
@@ -553,6 +571,54 @@ def test_an_error_of_the_compiling_thread_is_raised_in_the_main_one(mmcv, monkey
     mmcv.stage.prepare()
     with pytest.raises(CommandError, match='compiler failed'):
         mmcv.stage.install()
+
+
+# xtcocotools' wheel --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pose(tmp_path, monkeypatch, shell):
+    """A set-up with an empty cache whose pip writes a pretended wheel of xtcocotools."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    root = copy_of_checkout(tmp_path / 'repo')
+    setup = engine.Setup(root, plan.Plan(root, PY, plan.Route()), shell)
+    setup.installer = FakeInstaller(shell)
+    version = wheel_cache.pinned(root / 'requirements' / 'pose-nodeps.txt', 'xtcocotools')
+    tag = f'cp{PY[0]}{PY[1]}'
+    name = f'xtcocotools-{version}-{tag}-{tag}-linux_{os.uname().machine}.whl'
+    setup.installer.pip = lambda stage, *words: put(words[-2], name, 'compiled')
+    folder = wheel_cache.cache_root() / f'xtcocotools-{version}_numpy2'
+    return SimpleNamespace(setup=setup, wheel=folder / name)
+
+
+@pytest.mark.parametrize(
+    ('cached', 'kept'), [(None, 'compiled'), ('whole', 'whole'), ('half a file', 'compiled')]
+)
+def test_xtcocotools_is_compiled_where_the_cache_has_no_whole_wheel(pose, cached, kept):
+    if cached is not None:
+        put(pose.wheel.parent, pose.wheel.name, cached)
+    pose.setup.do_pose()
+    assert pose.wheel.read_text() == kept
+    installed = pose.setup.installer.installed
+    assert installed.count(pose.wheel) == (2 if cached == 'half a file' else 1)
+
+
+@pytest.mark.parametrize(
+    ('todo', 'cached', 'asked'),
+    [(['pose'], False, True), (['pose'], True, False), (['mmcv'], True, True), (['dev'], 0, False)],
+)
+def test_a_compiler_is_asked_for_where_something_is_compiled(
+    pose, monkeypatch, todo, cached, asked
+):
+    for name in ('disk', 'network', 'nvcc'):
+        monkeypatch.setattr(preflight, f'check_{name}', lambda *_: None)
+    monkeypatch.setattr(preflight, 'check_compiler', lambda: 'no gcc')
+    monkeypatch.setattr(preflight, 'check_headers', lambda: None)
+    monkeypatch.setattr(mmcv_stage, 'pip_settings', dict)
+    make_dist(pose.setup.site, 'mmcv')  # somebody's mmcv may turn out not to work
+    if cached:
+        put(pose.wheel.parent, pose.wheel.name, 'whole')
+    assert engine.lacks(pose.setup, todo, first=False) == (['no gcc'] if asked else [])
 
 
 # the whole, with stages that do nothing ------------------------------------------------------

@@ -88,19 +88,40 @@ class Setup:
     def do_pose(self) -> None:
         """Installs mmpose without the dependency that does not build."""
         self.installer.install('pose', '-r', self.needs / 'pose.txt')
-        name, versions = 'xtcocotools', self.plan.python_version
-        version = wheel_cache.pinned(self.needs / 'pose-nodeps.txt', name)
-        folder = wheel_cache.cache_root() / f'{name}-{version}_numpy2'
-        wheels = wheel_cache.matching(folder, name, version, versions)
-        if not wheels:
-            out = self.venv / '.mmdistill' / 'wheels'
-            build = ('--no-deps', '--no-build-isolation', '--no-binary', name, '-w', out)
-            self.installer.pip('pose', 'wheel', *build, f'{name}=={version}')
-            wheels = wheel_cache.matching(out, name, version, versions)
-            wheels = [wheel_cache.publish(wheel, folder) for wheel in wheels]
-            shutil.rmtree(out)
-        self.installer.install('pose', '--no-deps', '--force-reinstall', wheels[0])
+        flags = ('--no-deps', '--force-reinstall')
+        wheel = self.xtcocotools_wheel()
+        try:
+            self.installer.install('pose', *flags, wheel or self.build_xtcocotools())
+        except CommandError:
+            if wheel is None:
+                raise
+            self.shell.say('pose', f'{wheel} does not work here, compiling instead')
+            wheel.unlink()
+            self.installer.install('pose', *flags, self.build_xtcocotools())
         self.installer.install('pose', '--no-deps', '-r', self.needs / 'pose-nodeps.txt')
+
+    def xtcocotools_wheel(self, folder: Path | None = None):
+        """Returns the compiled wheel in a folder, None without one.
+
+        Args:
+            folder: The cache by default.
+        """
+        name = 'xtcocotools'
+        version = wheel_cache.pinned(self.needs / 'pose-nodeps.txt', name)
+        folder = folder or wheel_cache.cache_root() / f'{name}-{version}_numpy2'
+        wheels = wheel_cache.matching(folder, name, version, self.plan.python_version)
+        return wheels[0] if wheels else None
+
+    def build_xtcocotools(self) -> Path:
+        """Compiles the wheel into the cache."""
+        name, out = 'xtcocotools', self.venv / '.mmdistill' / 'wheels'
+        version = wheel_cache.pinned(self.needs / 'pose-nodeps.txt', name)
+        build = ('--no-deps', '--no-build-isolation', '--no-binary', name, '-w', out)
+        self.installer.pip('pose', 'wheel', *build, f'{name}=={version}')
+        folder = wheel_cache.cache_root() / f'{name}-{version}_numpy2'
+        wheel = wheel_cache.publish(self.xtcocotools_wheel(out), folder)
+        shutil.rmtree(out)
+        return wheel
 
     def do_dev(self) -> None:
         """Installs the tools for tests and style."""
@@ -129,8 +150,7 @@ def lacks(setup: Setup, todo: list, first: bool) -> list:
     found = [preflight.check_venv_module()] if first else []
     heavy = {'torch', 'hosts', 'pose', 'dev', 'mmcv'} & set(todo)
     must_compile = 'mmcv' in todo and setup.mmcv.ready_wheel() is None
-    adopts = 'mmcv' in integrity.installed(setup.site) and not setup.stamps.read('mmcv')
-    if must_compile and not adopts:
+    if must_compile or ('pose' in todo and setup.xtcocotools_wheel() is None):
         found += [preflight.check_compiler(), preflight.check_headers()]
     if setup.plan.route.architectures and must_compile:
         found.append(preflight.check_nvcc())

@@ -78,8 +78,7 @@ class MmcvStage:
             if self._wheel is None:
                 return
             self.shell.say('mmcv', f'installing {self._wheel}')
-            self.installer.install('mmcv', '--no-deps', '--force-reinstall', self._wheel)
-            if self._ops_work():
+            if self._install_works():
                 if self._wheel.parent != self.folder:
                     wheel_cache.publish(self._wheel, self.folder)
                 shutil.rmtree(self.folder / 'build', ignore_errors=True)
@@ -90,6 +89,16 @@ class MmcvStage:
             if self._wheel.parent == self.folder:
                 self._wheel.unlink()
             self.prepare(search=False)
+
+    def _install_works(self) -> bool:
+        """Installs the wheel; False when it, not compiled here, is damaged or its ops fail."""
+        try:
+            self.installer.install('mmcv', '--no-deps', '--force-reinstall', self._wheel)
+        except CommandError:
+            if self._compiled:
+                raise
+            return False
+        return self._ops_work()
 
     def _adoptable(self) -> bool:
         """Says whether an mmcv that somebody else installed here serves."""
