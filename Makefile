@@ -1,10 +1,11 @@
 # mmdistill: everything starts from `make setup`, which every other target calls.
-#   make setup [PYTHON=python3.12] [CUDA=1]
+#   make setup [PYTHON=python3.12] [CUDA=1] [REPAIR=1]
 #   make test  [PYTEST_ARGS="tests/test_core -x"]
 SHELL := /bin/sh
 PY := .venv/bin/python
 BOOT := $(or $(PYTHON),python3)
-SETUP_ARGS := $(if $(PYTHON),--explicit-python) $(if $(CUDA),--cuda $(CUDA))
+SETUP_ARGS := $(if $(PYTHON),--explicit-python) $(if $(CUDA),--cuda $(CUDA)) \
+  $(if $(REPAIR),--repair)
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -13,7 +14,7 @@ PYTEST_ARGS ?=
 help: ## Lists the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:[^#]*## */\t/' | expand -t 10
 
-setup: ## Makes .venv with the tested matrix (PYTHON=..., CUDA=1); resumes where it was stopped
+setup: ## Makes .venv with the tested matrix (PYTHON=..., CUDA=1, REPAIR=1); resumes where it was stopped
 	@command -v $(BOOT) >/dev/null 2>&1 || { \
 	  echo 'make setup: $(BOOT) is not installed; get it with: apt-get install python3 python3-venv' >&2; exit 2; }
 	@$(BOOT) tools/setup_env.py $(SETUP_ARGS)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -54,18 +55,19 @@ def copy_of_checkout(target: Path) -> Path:
 
 
 def pretend_installed(site: Path, root: Path) -> None:
-    """Makes the metadata folders of everything that is pinned."""
+    """Makes the metadata folders of everything that is named, and mmcv's operators."""
     pins = dict(mmdistill='0.1.0')
     for file in (root / 'requirements').glob('*.txt'):
         for line in file.read_text().splitlines() if file.name != 'lock.txt' else []:
-            if '==' in line.split('#')[0]:
-                name, version = line.split('#')[0].split('==')[:2]
-                pins[name.strip()] = version.split(';')[0].strip()
+            name, _, version = line.split('#')[0].split(';')[0].partition('==')
+            if name.strip():
+                pins.setdefault(re.match(r'[\w.-]+', name)[0], version.strip() or '1.0')
     for name, version in pins.items():
         info = site / f'{integrity.normal(name)}-{version}.dist-info'
-        info.mkdir(parents=True)
+        info.mkdir(parents=True, exist_ok=True)
         (info / 'METADATA').touch()
         (info / 'RECORD').write_text(f'{info.name}/RECORD,,\n')
+    put(site / 'mmcv', '_ext.cpython-311-x86_64-linux-gnu.so', '')
 
 
 def make_dist(site: Path, name: str = 'thing') -> Path:
@@ -171,6 +173,13 @@ def test_a_package_removed_by_hand_is_noticed(tmp_path):
     todo = plan.Plan(root, PY, plan.Route())
     for name, key in todo.keys.items():
         stamps.done(name, key)
+    next(site.glob('mmcv/_ext*.so')).unlink()
+    assert todo.pending(stamps, site) == ['mmcv', 'check']
+    pretend_installed(site, root)
+    for name in ('numba', 'matplotlib', 'opencv_python_headless', 'mmdet3d'):
+        shutil.rmtree(next(site.glob(f'{name}-*')))
+        assert todo.pending(stamps, site) == ['hosts', 'check']
+        pretend_installed(site, root)
     shutil.rmtree(next(site.glob('mmdet3d-*')))
     shutil.rmtree(root / 'mmdistill' / '.mim')
     assert todo.pending(stamps, site) == ['hosts', 'project', 'check']
@@ -685,6 +694,19 @@ def test_half_installed_packages_of_an_interrupted_call_are_dropped(fake, capsys
     assert not info.exists() and 'thing-1.0' in capsys.readouterr().out
 
 
+def test_a_repair_drops_what_is_damaged_and_does_all_stages(fake, monkeypatch, capsys):
+    monkeypatch.setattr(engine, 'adoptable', lambda setup: True)
+    assert engine.main(fake.root) == 0
+    info = make_dist(fake.site)
+    (fake.site / 'thing' / '__init__.py').write_text('x')
+    fake.done.clear()
+    assert engine.main(fake.root) == 0 and fake.done == [] and info.exists()
+    assert engine.main(fake.root, repair=True) == 0
+    assert sorted(fake.done) == sorted(plan.STAGES)
+    assert not info.exists() and 'thing-1.0' in capsys.readouterr().out
+    assert engine.main(fake.root) == 0 and len(fake.done) == len(plan.STAGES)
+
+
 def test_what_the_machine_lacks_is_said_before_anything_is_done(fake, monkeypatch, capsys):
     monkeypatch.setattr(engine, 'lacks', lambda *_, **__: ['gcc missing; get it', 'no disk'])
     assert engine.main(fake.root) == 2
@@ -724,6 +746,13 @@ def test_every_working_target_calls_setup():
     assert {'setup', 'test', 'lint', 'demo', 'clean', 'help'} <= set(rules)
     for name in set(rules) - {'setup', 'clean', 'help'}:
         assert rules[name].split() == ['setup'], name
+
+
+def test_make_hands_on_what_is_asked_for():
+    command = ['make', '-n', 'setup', 'REPAIR=1', 'CUDA=0']
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert 'tools/setup_env.py' in said
+    assert said.split('setup_env.py')[1].split() == ['--cuda', '0', '--repair']
 
 
 def test_the_lock_agrees_with_the_pins():

@@ -31,6 +31,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         action='store_true',
         help='this very Python is wanted: rebuild a .venv made with another one',
     )
+    parser.add_argument('--repair', action='store_true', help='look for damage, redo all stages')
     return parser.parse_args(argv)
 
 
@@ -48,7 +49,7 @@ def main(argv=None) -> int:
             print(pythons.refusal(sys.executable, sys.version_info), file=sys.stderr)
             return 2
         os.execv(other, [other, str(Path(__file__).resolve()), *(argv or sys.argv[1:])])
-    return engine.main(ROOT, cuda=args.cuda, explicit_python=args.explicit_python)
+    return engine.main(ROOT, args.cuda, args.explicit_python, args.repair)
 
 
 if __name__ == '__main__':

@@ -168,13 +168,14 @@ def clean_environment() -> dict:
     return {**kept, **ours, 'PYTHONUNBUFFERED': '1'}
 
 
-def main(root: Path, cuda=None, explicit_python: bool = False) -> int:
+def main(root: Path, cuda=None, explicit_python: bool = False, repair: bool = False) -> int:
     """Brings the environment of a checkout up to date.
 
     Args:
         root: Folder of the repository.
         cuda: '1', '0', or None to keep the last route.
         explicit_python: The running Python must be the environment's.
+        repair: Do all stages again, and drop packages whose files are damaged.
 
     Returns:
         0 when all is done, 1 when a stage failed, 2 when the machine lacks something, 130
@@ -192,11 +193,15 @@ def main(root: Path, cuda=None, explicit_python: bool = False) -> int:
         setup = Setup(root, Plan(root, version if fits else ours, route), shell)
         return setup, fits, setup.plan.pending(stamps, setup.site) if fits else list(STAGES)
 
-    if not survey()[2]:
+    if not repair and not survey()[2]:
         return 0
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with folder_lock(root, lambda: shell.say('venv', 'another set-up works here, waiting')):
+            if repair and stamps.folder.is_dir():
+                write_atomic(stamps.folder / 'unfinished', '')
+                for name in STAGES:
+                    stamps.forget(name)
             setup, fits, todo = survey()
             if not todo:
                 return 0

@@ -136,9 +136,12 @@ class Plan:
             'dev': ['dev.txt'],
         }.items():
             text = '\n'.join((self.root / 'requirements' / file).read_text() for file in files)
-            pins = re.findall(r'^([\w.-]+)==([^\s;#]+)', text, re.M)
-            if any(present.get(integrity.normal(dist)) != version for dist, version in pins):
-                todo.append(name)
+            for dist, version in re.findall(r'^([\w.-]+)(?:==([^\s;#]+))?', text, re.M):
+                found = present.get(integrity.normal(dist))
+                if found is None or version not in ('', found):
+                    todo.append(name)
+        if not any(site.glob('mmcv/_ext*.so')):
+            todo.append('mmcv')
         if 'mmdistill' not in present or not (self.root / 'mmdistill' / '.mim').is_dir():
             todo.append('project')
         if todo:
