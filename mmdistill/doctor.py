@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 PACKAGE = Path(__file__).resolve().parent
+PIP = f'{sys.executable} -m pip install'
 HOSTS = {
     # import name: (distribution, tested release, whether the main job needs it)
     'mmengine': ('mmengine', '0.10.7', True),
@@ -45,10 +46,29 @@ class Finding:
     remedy: str = ''
 
 
-def setup_line(otherwise: str, package: Path = PACKAGE) -> str:
-    """Returns ``make setup`` for a checkout, ``otherwise`` for an installed package."""
+def setup_line(otherwise: str, package: Path = PACKAGE, more: str = '') -> str:
+    """Returns ``make setup`` for a checkout, ``otherwise`` for an installed package.
+
+    Args:
+        otherwise: The line for an installed package.
+        package: Folder of the package.
+        more: Variables for ``make setup``.
+    """
     root = package.parent
-    return f'make -C {root} setup' if (root / 'Makefile').is_file() else otherwise
+    return f'make -C {root} setup {more}'.strip() if (root / 'Makefile').is_file() else otherwise
+
+
+def reinstall_line(*words: str, distribution: str = '') -> str:
+    """Returns the line that installs something that is missing or broken.
+
+    Args:
+        *words: For ``pip install`` where there is no checkout.
+        distribution: What to look for; where it is there, ``make setup`` alone sees no fault.
+    """
+    there = bool(release(distribution or words[-1].split('==')[0]))
+    force = ['--force-reinstall', '--no-deps'] if there else []
+    pip = ' '.join([PIP, *force, *words])
+    return setup_line(pip, more='REPAIR=1' if there else '')
 
 
 def release(distribution: str) -> str:
@@ -88,16 +108,17 @@ def check_python() -> Iterator[Finding]:
     """Looks at the interpreter."""
     version = sys.version_info[:2]
     good = (3, 10) <= version <= (3, 12)
-    remedy = '' if good else f'{setup_line("use Python 3.11")} PYTHON=python3.11'
+    fresh = 'python3.11 -m venv .venv && .venv/bin/python -m pip install mmdistill'
+    remedy = '' if good else setup_line(fresh, more='PYTHON=python3.11')
     detail = f'{platform.python_version()} at {sys.executable}'
     yield Finding('python', 'ok' if good else 'fail', detail, remedy)
 
 
 def check_frame() -> Iterator[Finding]:
-    """Looks at torch, torchvision, numpy and setuptools."""
+    """Looks at torch, torchvision and numpy."""
     for name, tested in (('torch', '2.12.1'), ('torchvision', '0.27.1')):
         module, error = load(name)
-        line = setup_line('pip install torch==2.12.1 torchvision==0.27.1')
+        line = reinstall_line('torch==2.12.1', 'torchvision==0.27.1', distribution=name)
         if module is None:
             yield Finding(name, 'fail', error, line)
         elif name == 'torch' and numbers(release(name)) < (2, 6):
@@ -108,7 +129,7 @@ def check_frame() -> Iterator[Finding]:
     numpy = release('numpy')
     if not numpy or numbers(numpy) >= (2, 4):
         detail = f'{numpy}: mmdet3d calls np.in1d, removed in 2.4' if numpy else 'missing'
-        yield Finding('numpy', 'fail', detail, f"{sys.executable} -m pip install 'numpy<2.4'")
+        yield Finding('numpy', 'fail', detail, f"{PIP} 'numpy<2.4'")
     else:
         yield Finding('numpy', 'ok', numpy)
 
@@ -122,13 +143,13 @@ def check_hosts() -> Iterator[Finding]:
             tried = '' if found == tested else f' (tested: {tested})'
             yield Finding(name, 'ok', f'{found}{tried}')
             continue
-        line = setup_line(f'{sys.executable} -m pip install {distribution}=={tested}')
+        line = reinstall_line(f'{distribution}=={tested}')
         yield Finding(name, 'fail' if needed else 'warn', error, line)
 
 
 def check_ops() -> Iterator[Finding]:
     """Runs compiled operators of mmcv."""
-    remedy = setup_line('pip install --no-build-isolation --no-binary mmcv mmcv==2.1.0')
+    remedy = reinstall_line('--no-build-isolation', '--no-binary', 'mmcv', 'mmcv==2.1.0')
     ops, error = load('mmcv.ops')
     torch, _ = load('torch')
     if ops is None or torch is None:
@@ -155,9 +176,7 @@ def check_spconv() -> Iterator[Finding]:
     torch, _ = load('torch')
     if spconv is None or torch is None:
         return
-    remedy = setup_line(
-        f'{sys.executable} -m pip install --force-reinstall --no-deps spconv==2.3.8'
-    )
+    remedy = reinstall_line('spconv==2.3.8')
     compat, missing = load('mmdistill.det3d.compat')
     fix = getattr(compat, 'fix_spconv_cpu_stream', None)
     if fix is not None:
@@ -192,7 +211,8 @@ def check_devices() -> Iterator[Finding]:
         return
     ops, _ = load('mmcv.ops')
     compiled = ops is not None and ops.get_compiling_cuda_version() != 'not available'
-    remedy = '' if compiled else setup_line('compile mmcv with FORCE_CUDA=1') + ' CUDA=1'
+    build = '--force-reinstall --no-deps --no-build-isolation --no-binary mmcv mmcv==2.1.0'
+    remedy = '' if compiled else setup_line(f'FORCE_CUDA=1 {PIP} {build}', more='CUDA=1')
     for index in range(torch.cuda.device_count()):
         name = torch.cuda.get_device_name(index)
         detail = name if compiled else f'{name}, but mmcv was compiled for the CPU alone'
@@ -202,7 +222,7 @@ def check_devices() -> Iterator[Finding]:
 def check_project() -> Iterator[Finding]:
     """Looks at mmdistill itself."""
     version = release('mmdistill')
-    remedy = setup_line('pip install mmdistill')
+    remedy = setup_line(f'{PIP} --force-reinstall --no-deps mmdistill')
     yield Finding(
         'mmdistill',
         'ok' if version else 'warn',
@@ -237,7 +257,7 @@ def examine(checks: tuple[Callable[[], Iterator[Finding]], ...] = CHECKS) -> lis
         except Exception as error:  # the report must come out on any machine
             name = check.__name__.removeprefix('check_')
             detail = f'{type(error).__name__}: {error}'.splitlines()[0]
-            findings.append(Finding(name, 'fail', detail, setup_line('reinstall mmdistill')))
+            findings.append(Finding(name, 'fail', detail, reinstall_line('mmdistill')))
     return findings
 
 

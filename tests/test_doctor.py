@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -112,8 +113,36 @@ def test_a_module_that_breaks_at_import_is_reported(tmp_path, monkeypatch):
 
 def test_the_remedy_fits_where_the_package_lies(tmp_path):
     assert doctor.setup_line('pip x', tmp_path / 'mmdistill') == 'pip x'
+    lines = [doctor.reinstall_line(name) for name in ('mmdet3d==1.4.0', 'no-such-thing==1')]
+    assert lines == [f'make -C {doctor.PACKAGE.parent} setup{more}' for more in (' REPAIR=1', '')]
     (tmp_path / 'Makefile').touch()
     assert doctor.setup_line('pip x', tmp_path / 'mmdistill') == f'make -C {tmp_path} setup'
+
+
+def test_remedies_of_an_installed_package_are_commands(monkeypatch):
+    """What is there but broken has to be installed by force."""
+    monkeypatch.setattr(doctor, 'setup_line', lambda otherwise, **_: otherwise)
+    monkeypatch.setattr(doctor, 'load', lambda name: (None, 'ImportError: broken'))
+    monkeypatch.setattr(doctor.sys, 'version_info', (3, 9))
+    checks = (doctor.check_python, doctor.check_frame, doctor.check_hosts, doctor.check_ops)
+    remedies = {found.name: found.remedy for found in examine(checks) if found.remedy}
+    assert remedies.pop('python').startswith('python3.11 -m venv ')
+    assert {'torch', 'mmdet3d', 'mmcv ops'} <= set(remedies)
+    for line in remedies.values():
+        assert line.startswith(f'{doctor.PIP} --force-reinstall --no-deps '), line
+
+
+def test_a_gpu_that_mmcv_was_not_compiled_for_has_a_command(monkeypatch):
+    cuda = SimpleNamespace(
+        is_available=lambda: True, device_count=lambda: 1, get_device_name=lambda index: 'card'
+    )
+    ops = SimpleNamespace(get_compiling_cuda_version=lambda: 'not available')
+    modules = {'torch': SimpleNamespace(cuda=cuda), 'mmcv.ops': ops}
+    monkeypatch.setattr(doctor, 'load', lambda name: (modules[name], ''))
+    assert list(doctor.check_devices())[-1].remedy.endswith(' setup CUDA=1')
+    monkeypatch.setattr(doctor, 'setup_line', lambda otherwise, **_: otherwise)
+    line = list(doctor.check_devices())[-1].remedy
+    assert line.startswith(f'FORCE_CUDA=1 {doctor.PIP} ') and 'CUDA=1' not in line.split()[1:]
 
 
 def test_the_exit_code_follows_the_worst_finding(monkeypatch):
