@@ -3,11 +3,21 @@
 import contextlib
 import difflib
 import inspect
+import operator
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
+
+# calls that mmengine makes with a dict of the config: its name, and where the function is
+_CALLS = {
+    'Runner.set_randomness': ('randomness', 'mmengine.runner', 'Runner.set_randomness'),
+    'DataLoader.__init__': ('the data loader', 'torch.utils.data', 'DataLoader'),
+    'clip_grad_norm_': ('clip_grad', 'torch.nn.utils', 'clip_grad_norm_'),
+    'clip_grad_value_': ('clip_grad', 'torch.nn.utils', 'clip_grad_value_'),
+}
 
 
 class UserError(ValueError):
@@ -51,12 +61,18 @@ def explain(error: BaseException) -> str | None:
         return f'{error.filename}, line {error.lineno}: {error.msg}'
     if isinstance(error, FileNotFoundError):
         return f'{error.filename}: there is no such file' if error.filename else text
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f'{error.filename2 or error.filename}: {error.strerror}'
     unknown = re.search(r"(\S*)\(\) got an unexpected keyword argument '(\w+)'", text)
-    built = _class_being_built(error) if isinstance(error, TypeError) and unknown else None
-    if built is not None:
-        owner, key = unknown.group(1).removesuffix('.__init__'), unknown.group(2)
-        near = did_you_mean(key, _parameters(built))
-        return f'unknown config key {key!r} for {owner}{near}: correct or remove it'
+    if isinstance(error, TypeError) and unknown:
+        owner, key = unknown.groups()
+        owner, built = _called_by_mmengine(error, owner)
+        if built is None:
+            built = _class_being_built(error)
+        if built is not None:
+            near = did_you_mean(key, _parameters(built))
+            owner = owner.removesuffix('.__init__')
+            return f'unknown config key {key!r} for {owner}{near}: correct or remove it'
     if isinstance(error, KeyError) and 'registry' in text:
         return text.strip('\'"').split('. ')[0] + ': check its spelling, prefix and custom_imports'
     return None
@@ -71,6 +87,15 @@ def _class_being_built(error: BaseException) -> Any:
             built = trace.tb_frame.f_locals.get('obj_cls')
         trace = trace.tb_next
     return built if last in ('build_from_cfg', '__init__') else None
+
+
+def _called_by_mmengine(error: BaseException, name: str) -> tuple[str, Any]:
+    """The config key whose dict went into a failed call of ``_CALLS``, and what was called."""
+    last = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][-2:]
+    if name not in _CALLS or not any('mmengine' in f.f_code.co_filename for f in last):
+        return name, None
+    key, module, path = _CALLS[name]
+    return key, operator.attrgetter(path)(sys.modules[module])
 
 
 def _parameters(built: Any) -> set[str]:

@@ -1,16 +1,18 @@
 """From a config and a command line to a runner: checked keys, resume, ranks without GPUs."""
 
+import argparse
 import inspect
 import os
 import subprocess
 import sys
+import traceback
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as torch_dist
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from mmdistill.core.errors import UserError, did_you_mean
@@ -26,6 +28,16 @@ RUNNER_KEYS = {
     'runner_type',
     'sync_bn',
 } - {'self', 'cfg'}
+HOOK_KEYS = {
+    'checkpoint',
+    'logger',
+    'param_scheduler',
+    'runtime_info',
+    'sampler_seed',
+    'timer',
+    'visualization',
+}
+ENV_KEYS = {'cudnn_benchmark', 'dist_cfg', 'mp_cfg', 'resource_limit'}
 
 _RANK_VARIABLES = dict(
     slurm=('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
@@ -45,20 +57,77 @@ def read_config(path: str | os.PathLike, options: dict[str, Any] | None = None) 
         The config.
 
     Raises:
-        UserError: For a file that is missing, or a key that is not in the config.
+        UserError: For a file that is missing or broken, or a key that is not in the config.
     """
     if not Path(path).is_file():
         raise UserError(f'{path}: there is no such config')
-    cfg = Config.fromfile(path)
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:
+        line = _config_error(error, path)
+        if line is None:
+            raise
+        raise UserError(line) from error
     prepare_hosts()
-    for key in cfg:
-        if key not in RUNNER_KEYS and isinstance(cfg[key], (dict, list)):
-            near = did_you_mean(key, RUNNER_KEYS - set(cfg), cutoff=0.88)
-            if near:
-                raise UserError(f'{path}: the runner does not know {key!r}{near}: rename it')
     if options:
         cfg.merge_from_dict(checked_options(cfg, options))
+    check_keys(cfg, path)
     return cfg
+
+
+def _config_error(error: Exception, path: str | os.PathLike) -> str | None:
+    """One line about a config that cannot be read; None if the error is not the config's."""
+    place, line = str(path), getattr(error, 'lineno', None)
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == '_file2dict':  # also of its base files
+            place = frame.f_locals.get('filename', place)
+        if frame.f_code.co_filename == place:
+            line = number
+    ours = isinstance(error, (SyntaxError, ImportError, OSError))
+    if not ours and line is None and place.endswith('.py'):
+        return None
+    if isinstance(error, ImportError) and line is None:
+        while isinstance(error.__context__, ImportError):
+            error = error.__context__
+        place += ', custom_imports'
+    said = getattr(error, 'msg', None) or getattr(error, 'strerror', None) or error
+    text = ' '.join(str(said).split())
+    return f'{place}{f", line {line}" if line else ""}: {text}'
+
+
+def check_keys(cfg: Config, path: str | os.PathLike) -> None:
+    """Looks for misspelt keys that the runner would silently leave unused.
+
+    A config may hold variables of any other name, and hooks of any other name.
+
+    Args:
+        cfg: The config.
+        path: Its file, for the message.
+
+    Raises:
+        UserError: For the first one.
+    """
+    env = cfg.get('env_cfg') or {}
+    for where, keys, known, cutoff in (
+        ('the runner', cfg, RUNNER_KEYS, 0.88),
+        ('default_hooks', cfg.get('default_hooks') or {}, HOOK_KEYS, 0.8),
+        ('env_cfg', env, ENV_KEYS, 0.6),
+    ):
+        for key in set(keys) - known:
+            near = did_you_mean(key, known, cutoff)
+            if near or keys is env:
+                raise UserError(f'{path}: {where} does not know {key!r}{near}: rename it')
+
+
+class ConfigOptions(DictAction):
+    """``DictAction`` that says in one line which word is no ``key=value``."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Reads the words."""
+        for word in values:
+            if '=' not in word:
+                raise argparse.ArgumentError(self, f'{word!r} is not of the form key=value')
+        super().__call__(parser, namespace, values, option_string)
 
 
 def prepare_hosts() -> None:
@@ -130,11 +199,16 @@ def choose_work_dir(cfg: Config, path: str | os.PathLike, work_dir: str | None) 
         cfg: The config, changed in place.
         path: The config file.
         work_dir: From the command line.
+
+    Raises:
+        UserError: If it is a file.
     """
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs', Path(path).stem))
+    if Path(cfg.work_dir).is_file():
+        raise UserError(f'--work-dir {cfg.work_dir}: it is a file, name a folder')
 
 
 def set_resume(cfg: Config, resume: str | None) -> None:

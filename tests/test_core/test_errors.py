@@ -67,6 +67,8 @@ def test_a_bug_keeps_its_traceback():
 
 def test_missing_file_and_syntax():
     assert explain(caught(open, '/nowhere/x')) == '/nowhere/x: there is no such file'
+    line = explain(caught(open, '/dev', 'w'))
+    assert line == '/dev: Is a directory'
     line = explain(caught(compile, 'a = (', 'config.py', 'exec'))
     assert line.startswith('config.py, line 1:')
 

@@ -1,5 +1,7 @@
 """Command line and config: misspelt keys, resume, mixed precision, ranks without GPUs."""
 
+import argparse
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -67,13 +69,85 @@ def test_misspelt_top_level_key_in_a_config(tmp_path):
         launch.read_config(tmp_path / 'none.py')
 
 
-def test_work_dir(cfg):
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        ("load_frm = '/x.pth'", "'load_frm' .did you mean 'load_from'"),
+        ('resum = True', "'resum' .did you mean 'resume'"),
+        ("workdir = 'x'", "'workdir' .did you mean 'work_dir'"),
+        ('find_unused_paramters = True', "did you mean 'find_unused_parameters'"),
+        ('train_dataloder = dict(batch_size=4)', "'train_dataloder' .did you mean"),
+        ('custom_hook = []', "'custom_hook' .did you mean 'custom_hooks'"),
+        ('default_hooks = dict(chekpoint=dict(interval=3))', "default_hooks .* 'chekpoint' .did"),
+        ('env_cfg = dict(cudnn_benchmrk=True)', "env_cfg .* 'cudnn_benchmrk' .did you mean"),
+        ('env_cfg = dict(anything=True)', "env_cfg does not know 'anything'"),
+    ],
+)
+def test_misspelt_keys_beside_right_ones_of_the_base(tmp_path, line, message):
+    base, child = tmp_path / 'base.py', tmp_path / 'child.py'
+    names = sorted(launch.RUNNER_KEYS - {'custom_imports', 'default_hooks', 'env_cfg'})
+    base.write_text('\n'.join(f'{name} = None' for name in names))
+    child.write_text(f"_base_ = 'base.py'\n{line}\n")
+    with pytest.raises(UserError, match=f'{child}: .*{message}'):
+        launch.read_config(child)
+
+
+def test_hooks_of_own_names_and_variables_are_allowed(tmp_path):
+    path = tmp_path / 'c.py'
+    path.write_text("default_hooks = dict(badcase=dict(type='A'))\ntest_pipeline = [1]\nlr = 1\n")
+    assert launch.read_config(path).lr == 1
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'message'),
+    [
+        ('c.py', 'a = 1\nb = c\n', "c.py, line 2: name 'c' is not defined"),
+        ('c.py', 'a = 1\nb = (\n', 'c.py, line 2: .*never closed'),
+        ('c.py', "_base_ = 'none.py'\n", 'none.py: No such file or directory'),
+        ('c.py', 'a = dict(b=1)\nc = a.b\n', "c.py, line 2: 'dict' object has no"),
+        (
+            'c.py',
+            "custom_imports = dict(imports=['mmdistil'])",
+            "c.py, custom_imports: No module named 'mmdistil'",
+        ),
+        ('c.json', '{"a": 1,', 'c.json, line 1: '),
+        ('c.yaml', 'a: [1', 'c.yaml: '),
+        ('c.txt', 'a = 1', 'c.txt: Only py/yml'),
+    ],
+)
+def test_a_broken_config_is_named(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        launch.read_config(tmp_path / name)
+    assert '\n' not in str(caught.value)
+
+
+def test_a_broken_base_is_named(tmp_path):
+    (tmp_path / 'base.py').write_text('a = b\n')
+    (tmp_path / 'child.py').write_text("_base_ = 'base.py'\n")
+    with pytest.raises(UserError, match="base.py, line 1: name 'b' is not defined"):
+        launch.read_config(tmp_path / 'child.py')
+
+
+def test_options_without_a_value_are_refused(capsys):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=launch.ConfigOptions)
+    assert parser.parse_args(['--cfg-options', 'a.b=1']).cfg_options == {'a.b': 1}
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--cfg-options', 'a'])
+    assert "'a' is not of the form key=value" in capsys.readouterr().err
+
+
+def test_work_dir(cfg, tmp_path):
     launch.choose_work_dir(cfg, 'configs/x/name.py', None)
     assert cfg.work_dir == 'work_dirs/name'
     launch.choose_work_dir(cfg, 'configs/x/other.py', None)
     assert cfg.work_dir == 'work_dirs/name'
     launch.choose_work_dir(cfg, 'configs/x/other.py', 'mine')
     assert cfg.work_dir == 'mine'
+    (tmp_path / 'file').touch()
+    with pytest.raises(UserError, match='it is a file'):
+        launch.choose_work_dir(cfg, 'configs/x/name.py', str(tmp_path / 'file'))
 
 
 def test_resume(cfg, tmp_path):

@@ -79,6 +79,15 @@ def test_options_and_default_work_dir(tmp_path, config, monkeypatch):
         (['--resume', 'none.pth'], '--resume none.pth: there is no such file'),
         (['--auto-scale-lr'], '--auto-scale-lr needs auto_scale_lr'),
         (['--cfg-options', 'load_from=none.pth'], 'none.pth'),
+        (['--cfg-options', '+randomness.sed=0'], "'sed' for randomness (did you mean 'seed'?)"),
+        (
+            ['--cfg-options', '+train_dataloader.persistant_workers=True'],
+            "for the data loader (did you mean 'persistent_workers'",
+        ),
+        (
+            ['--cfg-options', '+optim_wrapper.clip_grad.maxnorm=1'],
+            "'maxnorm' for clip_grad (did you mean 'max_norm'?)",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(tmp_path, config, monkeypatch, capsys, args, message):
@@ -101,6 +110,12 @@ def test_checkpoints_of_mmengines_own_hook_are_resumed(tmp_path, config, monkeyp
     folder = tmp_path / 'w'
     assert sorted(path.name for path in folder.glob('iter*')) == ['iter_4.pth', 'iter_6.pth']
     assert torch.load(folder / 'iter_6.pth')['meta']['iter'] == 6
+
+
+def test_a_folder_in_the_place_of_a_checkpoint_is_one_line(tmp_path, config, monkeypatch, capsys):
+    (tmp_path / 'w' / 'iter_3.pth' / 'x').mkdir(parents=True)
+    assert call(monkeypatch, 'train', config, '--work-dir', tmp_path / 'w') == 2
+    assert 'iter_3.pth: Is a directory' in capsys.readouterr().err
 
 
 def test_damaged_checkpoint_is_one_line(tmp_path, config, monkeypatch, capsys):

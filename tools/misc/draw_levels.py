@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
 from semi_scenes import Step, build, choose, take_step
 
+from mmdistill.core import launch
 from mmdistill.core.errors import run_tool
 from mmdistill.det3d.bev_plot import Panel, save_bev
 
@@ -27,7 +27,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True, metavar='DIR')
     parser.add_argument('--count', type=int, default=3, help='unlabelled frames, default 3')
     parser.add_argument('--frames', type=int, nargs='+', default=[], help='these instead')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    parser.add_argument('--cfg-options', nargs='+', action=launch.ConfigOptions, default={})
     return parser.parse_args(argv)
 
 

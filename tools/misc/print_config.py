@@ -2,8 +2,6 @@
 
 import argparse
 
-from mmengine.config import DictAction
-
 from mmdistill.core import launch
 from mmdistill.core.errors import UserError, run_tool
 
@@ -16,7 +14,7 @@ def main() -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=launch.ConfigOptions,
         help='key=value pairs that override the config; +key=value adds a key',
     )
     args = parser.parse_args()
