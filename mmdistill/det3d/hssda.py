@@ -196,7 +196,7 @@ class HSSDA(SemiDet3D):
         kept = self.kept_boxes(scenes)
         rows = scenes.unlabeled_rows()
         if len(rows) == 0 or not (self.ambiguous or self.low):
-            return kept, None
+            return self.ramped(kept, rows), None
         points = scenes.points.select(rows)
         frames = [scenes.frames[row] for row in rows.tolist()]
         weak, _, scores = self.judge(points, frames, purpose=1)
@@ -211,7 +211,13 @@ class HSSDA(SemiDet3D):
         self.pseudo_stats = self.stats(
             weak, scores, new, [scenes.samples[r] for r in rows.tolist()]
         )
-        return kept + soft.scatter(rows, len(scenes.frames)), suppressed
+        return self.ramped(kept + soft.scatter(rows, len(scenes.frames)), rows), suppressed
+
+    def ramped(self, boxes: BoxBatch, rows: Tensor) -> BoxBatch:
+        """The weights of the scenes ``rows`` times the buffer ``unsup_weight`` (1 if not ramped)."""
+        weights = boxes.weights.clone()
+        weights[rows] *= self.unsup_weight
+        return boxes.with_weights(weights)
 
     def soft_boxes(self, weak: BoxBatch, kept: BoxBatch, scores: Tensor) -> BoxBatch:
         """Ambiguous boxes with their soft weights; they overlap no kept box."""

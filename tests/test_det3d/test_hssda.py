@@ -662,6 +662,24 @@ def test_soft_weight_is_the_product_of_the_named_scores(model):
     assert target.lists()[0][2].tolist() == pytest.approx([0.7] * len(NEAR))
 
 
+def test_weight_of_pseudo_boxes_follows_the_ramp(model):
+    """The buffer ``unsup_weight`` weights stored and soft boxes, not ground truth."""
+    made = model(0.8, high=0.9, low=0.5)
+    boxes, labels = boxes_of(NEAR[4:])
+    scores = torch.ones(1)
+    made.store.update(dict(frames=torch.tensor([3]), boxes=boxes, labels=labels, scores=scores), 0)
+    scenes = read(made, (1, NEAR[:1], True), (3, NEAR, False))
+    plain, low = made.pseudo_labels(scenes)
+    made.unsup_weight.fill_(0.25)
+    ramped, same = made.pseudo_labels(scenes)
+    assert plain.weights[1].tolist()[1:] == pytest.approx([1.0] + [0.8] * 4 + [0.0], abs=1e-4)
+    assert torch.equal(ramped.weights, plain.weights * torch.tensor([[1.0], [0.25]]))
+    assert torch.equal(low.valid, same.valid)
+    made.ambiguous = made.low = None
+    stored, _ = made.pseudo_labels(scenes)
+    assert [each[2].tolist() for each in stored.lists()] == [[1.0], [0.25]]
+
+
 def test_objectness_of_two_stage_detectors_is_used(model):
     """Official scores: cls, objectness, view overlap; weight cls times objectness."""
     made = model(
