@@ -122,11 +122,20 @@ def plain_checkpoint(checkpoint: Mapping[str, Any], branch: str = 'student') -> 
         A checkpoint with ``meta`` and ``state_dict``, which carries its ``_metadata``.
 
     Raises:
-        UserError: another branch, or the checkpoint has no such branch.
+        UserError: another branch, the checkpoint has no such branch, its branches differ in
+            their keys, or it is no checkpoint.
     """
     if branch not in BRANCHES:
         raise UserError(f'a branch is one of {BRANCHES}, got {branch!r}')
-    state = checkpoint.get('state_dict', checkpoint)
+    state, meta = checkpoint.get('state_dict', checkpoint), checkpoint.get('meta') or {}
+    for name, part in dict(state_dict=state, meta=meta).items():
+        if not isinstance(part, Mapping):
+            raise UserError(f'{name} of the checkpoint is a {type(part).__name__}, no dict')
+    student, teacher = (
+        {key[len(name) + 1 :] for key in state if key.startswith(f'{name}.')} for name in BRANCHES
+    )
+    if student and teacher and (odd := student ^ teacher):
+        raise UserError(f'student and teacher of the checkpoint differ in {_listing(odd)}')
     head = f'{branch}.'
     plain = OrderedDict((key[len(head) :], state[key]) for key in state if key.startswith(head))
     if not plain:
@@ -134,9 +143,12 @@ def plain_checkpoint(checkpoint: Mapping[str, Any], branch: str = 'student') -> 
             f'the checkpoint has no {branch}, its keys are {_listing(state)}: is it already a '
             'plain one?'
         )
+    for key, value in plain.items():
+        if not (isinstance(value, Tensor) or key.endswith('_extra_state')):
+            raise UserError(f'{branch}.{key} of the checkpoint is no tensor: {value!r:.60}')
     versions = getattr(state, '_metadata', None)
     if versions is not None:
         plain._metadata = OrderedDict(
             (name[len(head) :], versions[name]) for name in versions if f'{name}.'.startswith(head)
         )
-    return dict(meta=dict(checkpoint.get('meta') or {}, exported_branch=branch), state_dict=plain)
+    return dict(meta=dict(meta, exported_branch=branch), state_dict=plain)

@@ -234,3 +234,26 @@ def test_export_errors():
         plain_checkpoint(dict(state_dict={}), 'mentor')
     with pytest.raises(UserError, match='no teacher.*backbone.*plain'):
         plain_checkpoint(dict(state_dict=ToyModel().state_dict()), 'teacher')
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (lambda c: c['state_dict'].pop('teacher.head.bias'), 'differ in head.bias'),
+        (lambda c: c['state_dict'].update({'student.x': torch.ones(1)}), 'differ in x'),
+        (lambda c: c['state_dict'].update({'student.head.bias': 'text'}), 'head.bias.*no tensor'),
+        (lambda c: c.update(state_dict=[1]), 'state_dict of the checkpoint is a list'),
+        (lambda c: c.update(meta='text'), 'meta of the checkpoint is a str'),
+    ],
+)
+def test_export_of_a_strange_checkpoint_is_refused(change, words):
+    content = dict(state_dict=ToySemiModel(ToyModel()).state_dict(), meta=dict(epoch=3))
+    change(content)
+    with pytest.raises(UserError, match=words):
+        plain_checkpoint(content)
+
+
+def test_export_keeps_what_modules_add_to_the_state():
+    state = ToySemiModel(ToyModel()).state_dict()
+    state.update({f'{branch}.head._extra_state': dict(a=1) for branch in ('student', 'teacher')})
+    assert plain_checkpoint(dict(state_dict=state))['state_dict']['head._extra_state'] == dict(a=1)
