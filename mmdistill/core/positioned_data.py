@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from mmdistill.core.errors import UserError
 from mmdistill.core.rng import preserve_rng, seed_cpu, stable_seed
+from mmdistill.core.samplers import RatioSampler
 
 
 class PositionedFetch:
@@ -159,7 +160,8 @@ def positioned_loader(loader: DataLoader, seed: int, infinite: bool) -> DataLoad
         generators.
 
     Raises:
-        UserError: For an ``IterableDataset`` or a loader without a batch size.
+        UserError: For an ``IterableDataset``, a loader without a batch size, an empty dataset,
+            or a ``RatioSampler`` made for another batch size.
     """
     dataset = loader.dataset
     if isinstance(dataset, IterableDataset) or loader.batch_sampler is None:
@@ -167,6 +169,16 @@ def positioned_loader(loader: DataLoader, seed: int, infinite: bool) -> DataLoad
             f'{type(dataset).__name__}: exact resume needs a map-style dataset and a '
             'batch_size; use the loops of mmengine for streams'
         )
+    if len(dataset) == 0:
+        raise UserError('the training dataset is empty: check its annotation file or split')
+    sampler = getattr(loader.batch_sampler, 'sampler', None)
+    if isinstance(sampler, RatioSampler) and len(sampler.sizes) > 1:
+        size = loader.batch_sampler.batch_size
+        if sampler.batch_size != size:
+            raise UserError(
+                f'batch_size is {sampler.batch_size} in the {type(sampler).__name__} and {size} '
+                'in the data loader: give both the same'
+            )
     dataset.__getitems__ = PositionedFetch(dataset)
     options = dict(
         collate_fn=loader.collate_fn,

@@ -1,6 +1,7 @@
 """Samplers whose order is a pure function of (seed, epoch, position): resumable by ``skip``."""
 
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -54,7 +55,8 @@ class RatioSampler(Sampler[int]):
         epoch_of: index of the source that defines an epoch; default: the one that lasts longest.
 
     Raises:
-        UserError: an empty source with a positive ratio, or ratios that do not fit the batch.
+        UserError: an empty source with a positive ratio, ratios that do not fit the batch, or
+            numbers that are not whole or negative.
     """
 
     def __init__(
@@ -69,6 +71,14 @@ class RatioSampler(Sampler[int]):
         epoch_of: int | None = None,
     ) -> None:
         sizes = self._sizes(dataset, source_sizes)
+        for number in (batch_size, *ratios, *sizes):
+            if not isinstance(number, Integral):
+                raise UserError(
+                    f'batch_size {batch_size!r}, ratios {ratios!r} and source sizes {sizes!r} '
+                    'must be whole numbers'
+                )
+        if min(sizes, default=0) < 0:
+            raise UserError(f'source_sizes {tuple(sizes)} must not be negative')
         if len(ratios) != len(sizes) or min(ratios, default=0) < 0 or sum(ratios) <= 0:
             raise UserError(
                 f'ratios {tuple(ratios)} must name one number >= 0 for each of the '
@@ -112,7 +122,7 @@ class RatioSampler(Sampler[int]):
                     f'source_sizes {tuple(source_sizes)} do not add up to the {len(dataset)} '
                     'samples of the dataset'
                 )
-            return [int(size) for size in source_sizes]
+            return list(source_sizes)
         parts = getattr(dataset, 'datasets', None)
         if parts is None:
             raise UserError(

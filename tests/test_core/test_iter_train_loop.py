@@ -123,10 +123,19 @@ def test_finite_sampler_covers_each_epoch(tmp_path):
         assert sorted(seen) == list(range(13))
 
 
-def test_empty_dataset_is_an_error(tmp_path):
+@pytest.mark.parametrize('sampler', ['DefaultSampler', 'InfiniteSampler'])
+def test_empty_dataset_is_an_error(tmp_path, sampler):
     cfg = noisy_config(tmp_path, 3, train_dataloader__dataset__length=0)
-    cfg['train_dataloader']['sampler'] = dict(type='DefaultSampler', shuffle=False)
-    cfg['train_dataloader']['sampler']['round_up'] = False
+    cfg['train_dataloader']['sampler'] = dict(type=sampler, shuffle=False)
+    with pytest.raises(UserError, match='dataset is empty'):
+        run(cfg)
+
+
+def test_dataset_without_a_whole_batch_is_an_error(tmp_path):
+    cfg = noisy_config(tmp_path, 3, train_dataloader__dataset__length=1)
+    cfg['train_dataloader'].update(
+        sampler=dict(type='DefaultSampler', shuffle=False), drop_last=True
+    )
     with pytest.raises(UserError, match='yields no batch'):
         run(cfg)
 

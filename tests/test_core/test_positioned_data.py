@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSam
 from mmdistill.core.errors import UserError
 from mmdistill.core.positioned_data import PositionedBatchSampler, positioned_loader
 from mmdistill.core.rng import rng_state
+from mmdistill.core.samplers import NaturalSampler, RatioSampler
 from mmdistill.testing.compare import assert_same_state
 
 
@@ -132,6 +133,25 @@ def test_streams_are_refused():
         positioned_loader(DataLoader(Stream(), batch_size=2), 0, True)
     with pytest.raises(UserError, match='batch_size'):
         positioned_loader(DataLoader(Noise(), batch_size=None), 0, True)
+
+
+def test_a_ratio_for_another_batch_size_is_refused():
+    def build(batch_size):
+        dataset = Noise()
+        sizes = (len(dataset) - 2, 2)
+        sampler = RatioSampler(dataset, 4, (1, 1), source_sizes=sizes)
+        loader = DataLoader(dataset, batch_size, sampler=sampler, collate_fn=list)
+        return positioned_loader(loader, 0, True)
+
+    assert len(next(iter(build(4)))) == 4
+    with pytest.raises(UserError, match='batch_size is 4 in the RatioSampler and 6 in the data'):
+        build(6)
+
+
+def test_a_natural_sampler_has_no_batch_size():
+    dataset = Noise()
+    loader = DataLoader(dataset, 3, sampler=NaturalSampler(dataset), collate_fn=list)
+    assert len(next(iter(positioned_loader(loader, 0, True)))) == 3
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])

@@ -166,6 +166,10 @@ def test_concat_dataset_gives_the_sources():
         ((5, 5), 4, (-1, 5), {}, 'one number >= 0'),
         ((5, 5), 4, (0, 0), {}, 'not all of them 0'),
         ((5, 5), 4, (0, 1), dict(epoch_of=0), 'epoch_of=0'),
+        ((5, 5), 4, (0.25, 0.75), {}, 'whole numbers'),
+        ((5, 5), 4, '13', {}, 'whole numbers'),
+        ((5, 5), 4.0, (1, 3), {}, 'whole numbers'),
+        ((-2, 7), 4, (1, 3), {}, 'not be negative'),
     ],
 )
 def test_errors_are_clear(sizes, batch_size, ratios, settings, words):
