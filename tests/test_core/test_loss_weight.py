@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 
 from mmdistill.core.errors import UserError
 from mmdistill.core.hooks.loss_weight import SHAPES, UnsupWeightRampHook, ramped_weight
-from mmdistill.testing import ToyDataset, ToySemiModel, toy_runner
+from mmdistill.testing import ToyDataset, ToyModel, ToySemiModel, toy_runner
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,10 @@ def test_writes_the_buffer_before_the_step(tmp_path):
 def test_errors(settings, words):
     with pytest.raises(UserError, match=words):
         UnsupWeightRampHook(**settings)
+
+
+def test_a_model_without_a_teacher_is_refused(tmp_path):
+    hook = UnsupWeightRampHook()
+    runner = toy_runner(tmp_path, ToyModel(), 1, ToyDataset(), hooks=[hook])
+    with pytest.raises(UserError, match='UnsupWeightRampHook needs a SemiModel.* is a ToyModel'):
+        runner.train()

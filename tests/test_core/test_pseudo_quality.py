@@ -13,6 +13,7 @@ from mmdistill.core.hooks.teacher_update import bare_model
 from mmdistill.core.pseudo import PseudoStats
 from mmdistill.testing import (
     ToyDataset,
+    ToyModel,
     ToySemiModel,
     captured_log,
     cpu_ranks,
@@ -193,3 +194,10 @@ def test_two_ranks_are_added_up(tmp_path):
     first, second = run_gloo(_quality_on_a_rank, 2, str(tmp_path))
     assert first == {'kept_ratio': 5 / 18, 'count_Pedestrian': 1.0, 'count_Car': 1.5}
     assert second == {}
+
+
+def test_a_model_without_a_teacher_is_refused(tmp_path):
+    hook = PseudoQualityHook()
+    runner = toy_runner(tmp_path, ToyModel(), 1, ToyDataset(), hooks=[hook])
+    with pytest.raises(UserError, match='PseudoQualityHook needs a SemiModel.* is a ToyModel'):
+        runner.train()

@@ -12,6 +12,7 @@ from mmdistill.core.hooks.threshold_refresh import ThresholdRefreshHook
 from mmdistill.testing import (
     RankError,
     ToyDataset,
+    ToyModel,
     ToySemiModel,
     assert_same_state,
     cpu_ranks,
@@ -170,3 +171,10 @@ def test_thresholds_are_in_the_checkpoint(tmp_path):
     runner.train()
     assert runner.watched.item() != pytest.approx(1.15)  # one rank has the pool 0.1, 0.2 only
     assert runner.watched.item() == pytest.approx(0.99)  # too small a pool: the initial one
+
+
+def test_a_model_without_a_teacher_is_refused(tmp_path):
+    hook = ThresholdRefreshHook(interval=2)
+    runner = toy_runner(tmp_path, ToyModel(), 1, ToyDataset(), hooks=[hook])
+    with pytest.raises(UserError, match='ThresholdRefreshHook needs a SemiModel.* is a ToyModel'):
+        runner.train()

@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmdistill.core.errors import UserError
-from mmdistill.core.hooks.teacher_update import bare_model
+from mmdistill.core.hooks.teacher_update import bare_model, require
 from mmdistill.registry import HOOKS
 
 SHAPES: dict[str, Callable[[float], float]] = {
@@ -66,6 +66,10 @@ class UnsupWeightRampHook(Hook):
             if value < 0:
                 raise UserError(f'{name} must not be negative, got {value}')
         self.ramp_iters, self.weight, self.begin, self.shape = ramp_iters, weight, begin, shape
+
+    def before_train(self, runner: Runner) -> None:
+        """Looks whether the model fits."""
+        require(runner, self, 'unsup_weight')
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Sets and logs the weight of this iteration."""

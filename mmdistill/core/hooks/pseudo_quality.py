@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmdistill.core.dist import gather_objects
 from mmdistill.core.errors import UserError
-from mmdistill.core.hooks.teacher_update import bare_model
+from mmdistill.core.hooks.teacher_update import bare_model, require
 from mmdistill.core.pseudo import PseudoStats
 from mmdistill.registry import HOOKS
 
@@ -72,6 +72,10 @@ class PseudoQualityHook(Hook):
         self._sums: dict[str, Tensor] = {}
         self._scores: deque[Tensor] = deque(maxlen=20)
         self._count = self._empty = self._silent = 0
+
+    def before_train(self, runner: Runner) -> None:
+        """Looks whether the model fits."""
+        require(runner, self, 'pseudo_stats')
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None

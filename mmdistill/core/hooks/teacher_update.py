@@ -24,6 +24,26 @@ def bare_model(runner: Runner) -> SemiModel:
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
+def require(runner: Runner, hook: Hook, *names: str) -> None:
+    """Refuses a model without the attributes that a hook works on.
+
+    Args:
+        runner: the runner.
+        hook: the hook.
+        *names: the attributes.
+
+    Raises:
+        UserError: the model lacks one.
+    """
+    model = bare_model(runner)
+    lacking = [name for name in names if not hasattr(model, name)]
+    if lacking:
+        raise UserError(
+            f'{type(hook).__name__} needs a SemiModel, the model is a {type(model).__name__} '
+            f'without {", ".join(lacking)}: remove the hook or wrap the model'
+        )
+
+
 @HOOKS.register_module()
 class TeacherUpdateHook(Hook):
     """EMA teacher; the momentum is a function of ``model.teacher_steps``, which is persistent.

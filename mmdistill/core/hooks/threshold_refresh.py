@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmdistill.core.dist import broadcast_object, gather_objects, raise_together
 from mmdistill.core.errors import UserError
-from mmdistill.core.hooks.teacher_update import bare_model
+from mmdistill.core.hooks.teacher_update import bare_model, require
 from mmdistill.registry import HOOKS
 
 
@@ -50,6 +50,10 @@ class ThresholdRefreshHook(Hook):
     def due(self, position: int) -> bool:
         """True when a refresh belongs before iteration or epoch ``position``."""
         return position >= self.begin and (position - self.begin) % self.interval == 0
+
+    def before_train(self, runner: Runner) -> None:
+        """Looks whether the model fits."""
+        require(runner, self, 'refresh', 'refresh_buffers')
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Refreshes by epoch."""
