@@ -105,7 +105,12 @@ def test_large_pools():
 
 @pytest.mark.parametrize(
     'values, words',
-    [([], 'at least one'), ([0.1, float('nan')], 'finite'), ([1, np.inf], 'finite')],
+    [
+        ([], 'at least one'),
+        ([0.1, float('nan')], 'finite'),
+        ([1, np.inf], 'finite'),
+        ([1e308, -1e308, 1e308], '1e150'),
+    ],
 )
 def test_errors(values, words):
     with pytest.raises(ValueError, match=words):

@@ -109,7 +109,8 @@ class DualThresholdFilter(nn.Module):
 
         Args:
             scores: (N, S).
-            labels: (N,) class indices.
+            labels: (N,) class indices, 0 to C - 1; the caller clamps -1 (no class) away, which
+                would take the last class's thresholds.
 
         Returns:
             (N,) long: 2 where all scores exceed the high thresholds, 1 where all exceed the

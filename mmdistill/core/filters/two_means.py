@@ -12,19 +12,19 @@ def two_means(values: Tensor | np.ndarray) -> tuple[float, float]:
     sorted values is the optimum that KMeans only searches for.
 
     Args:
-        values: (n,) finite numbers, n >= 1.
+        values: (n,) finite numbers below 1e150 in magnitude (they are squared), n >= 1.
 
     Returns:
         The smaller and the larger centre; both the same when all values are equal.
 
     Raises:
-        ValueError: no value, or one that is not finite.
+        ValueError: no value, or one that is not finite or too large.
     """
     x = torch.as_tensor(values, dtype=torch.float64).detach().cpu().flatten().sort().values
     if x.numel() == 0:
         raise ValueError('two_means needs at least one value')
-    if not x.isfinite().all():
-        raise ValueError('two_means needs finite values')
+    if not (x.abs() < 1e150).all():
+        raise ValueError('two_means needs finite values below 1e150')
     if x[0] == x[-1]:
         return float(x[0]), float(x[0])
     origin = x.mean()
