@@ -11,7 +11,7 @@ param_scheduler = [
     dict(type='CosineAnnealingMomentum', T_max=32, eta_min=0.85, begin=0, end=32, **cycle),
     dict(type='CosineAnnealingMomentum', T_max=48, eta_min=0.95, begin=32, end=80, **cycle),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=80, val_interval=5)
+train_cfg = dict(type='mmdistill.EpochTrainLoop', max_epochs=80, val_interval=5)
 val_cfg = dict(type='mmdistill.TeacherStudentValLoop')
 test_cfg = dict()
 auto_scale_lr = dict(enable=False, base_batch_size=60)
