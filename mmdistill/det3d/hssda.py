@@ -277,6 +277,7 @@ class HSSDA(SemiDet3D):
         self.filter.fit(self.score_pools(records))
         if not self.high:
             return
+        confidence = self.score_names.index('cls') if 'cls' in self.score_names else 0
         parts = {name: [] for name in ('frames', 'boxes', 'labels', 'scores')}
         for record in records:
             if record['labeled']:
@@ -290,7 +291,7 @@ class HSSDA(SemiDet3D):
             parts['frames'].append(torch.full((int(mined.sum()),), record['frame']))
             parts['boxes'].append(record['boxes'][mined])
             parts['labels'].append(record['labels'][mined])
-            parts['scores'].append(record['scores'][mined, 0])
+            parts['scores'].append(record['scores'][mined, confidence])
         if parts['frames']:
             found = {name: torch.cat(value) for name, value in parts.items()}
             evict = self.fallen(records) if self.high['refresh'] else None

@@ -406,6 +406,14 @@ def test_mining_takes_confident_new_boxes_with_points(model):
     assert made.store.frame_ids() == [4]
 
 
+@pytest.mark.parametrize('scores', [('cls', 'view_iou'), ('view_iou', 'cls')])
+def test_the_stored_score_is_the_confidence(model, scores):
+    made = model(scores=scores, thresholds=dict(init=dict(cls=0.5, view_iou=0.5)))
+    pair = [0.9 if name == 'cls' else 0.7 for name in scores]
+    made.refresh([record(4, [(5, 0, 2)], [pair])])
+    assert made.store.scores.tolist() == [pytest.approx(0.9)]
+
+
 def test_mining_without_a_view_prediction_is_impossible(model):
     """A threshold floored to 0 still asks for an overlap above 0."""
     made = model(thresholds=dict(init=dict(cls=0.0, view_iou=0.0)))
