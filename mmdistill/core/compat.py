@@ -7,6 +7,7 @@ libraries, why, and until when, stands in ``PATCHES``.
 """
 
 import contextlib
+import errno
 import os
 import pickle
 import re
@@ -26,6 +27,7 @@ from mmengine.optim import OneCycleParamScheduler
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
+from mmdistill.core.checkpoint_io import read_record, why_invalid
 from mmdistill.core.errors import UserError
 
 
@@ -171,7 +173,7 @@ def safe_load(path: str | os.PathLike, map_location: Any = 'cpu', trust: bool = 
     Raises:
         FileNotFoundError: There is no such file.
         UnsafeCheckpointError: The file wants something that is not on the allow-list.
-        UnreadableCheckpointError: The file is damaged.
+        UnreadableCheckpointError: The file is damaged, or its own checksum says so.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -180,6 +182,8 @@ def safe_load(path: str | os.PathLike, map_location: Any = 'cpu', trust: bool = 
         head = stream.read(1)
     if head not in (b'P', b'\x80'):  # a zip archive, or a bare pickle as torch < 1.6 wrote it
         raise UnreadableCheckpointError(_damaged(path, 'empty' if not head else 'unknown format'))
+    if read_record(path) is not None and (reason := why_invalid(path)):
+        raise UnreadableCheckpointError(_damaged(path, reason))
     trust = trust or _trusting.get()
     if not trust:
         allow_mmengine_globals()
@@ -227,7 +231,10 @@ def _clear_errors(source: str | Path) -> Iterator[None]:
         if not re.search('PytorchStreamReader|unexpected EOF|corrupt|protocol version', str(error)):
             raise
         raise UnreadableCheckpointError(_damaged(source, str(error))) from error
-    except _DAMAGE as error:
+    except (*_DAMAGE, OSError) as error:
+        # torch seeks to a place before the file for some truncated ones below 64 KiB
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise UnreadableCheckpointError(_damaged(source, repr(error))) from error
 
 

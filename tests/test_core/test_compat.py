@@ -19,6 +19,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from torch.utils.data import Dataset
 
 from mmdistill.core import compat
+from mmdistill.core.checkpoint_io import save_checkpoint
 from mmdistill.core.compat import (
     PATCHES,
     UnreadableCheckpointError,
@@ -235,6 +236,30 @@ def test_a_truncated_file_is_named(tmp_path, part, zipped):
     (tmp_path / 'cut.pth').write_bytes(content[: int(part * len(content))])
     with pytest.raises((UnreadableCheckpointError, UnsafeCheckpointError), match=r'cut\.pth'):
         safe_load(tmp_path / 'cut.pth')
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_a_cut_of_any_size_is_named(tmp_path, zipped):
+    """Of some sizes below 64 KiB torch seeks to a place before the file."""
+    whole = tmp_path / 'whole.pth'
+    torch.save(dict(w=torch.ones(2000)), whole, _use_new_zipfile_serialization=zipped)
+    content = whole.read_bytes()
+    for size in (1, 2, 3, *range(4, len(content), 101)):
+        (tmp_path / 'cut.pth').write_bytes(content[:size])
+        with pytest.raises((UnreadableCheckpointError, UnsafeCheckpointError), match=r'cut\.pth'):
+            safe_load(tmp_path / 'cut.pth')
+
+
+def test_the_checksum_is_looked_at(tmp_path):
+    path = tmp_path / 'a.pth'
+    weights = torch.arange(64, dtype=torch.float64)
+    save_checkpoint(dict(w=weights), path, run=1, iter=1, epoch=0, resumable=True)
+    assert torch.equal(safe_load(path)['w'], weights)
+    content = bytearray(path.read_bytes())
+    content[content.index(weights.numpy().tobytes()) + 8] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UnreadableCheckpointError, match=r'a\.pth: .*sha256 is wrong'):
+        safe_load(path)
 
 
 def test_a_missing_file_is_named(tmp_path):
