@@ -83,8 +83,14 @@ def _rows(path: Path) -> list[tuple[int, int, int | None]]:
             f'{path}: no such split file; make one with '
             'tools/dataset_converters/make_semi_split.py or check the path'
         )
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except UnicodeDecodeError as error:
+        raise SplitError(
+            f'{path}: is no text file ({error.reason} at byte {error.start})'
+        ) from error
     rows = []
-    for number, text in enumerate(path.read_text().splitlines(), start=1):
+    for number, text in enumerate(lines, start=1):
         fields = text.split()
         if not fields:
             continue
@@ -103,8 +109,7 @@ def _beside(path: Path, name: str) -> list[int] | None:
     for folder in (path.parent, path.parent.parent / 'ImageSets'):
         candidate = folder / name
         if candidate.is_file() and candidate.resolve() != path.resolve():
-            text = candidate.read_text().split()
-            return read_frames(candidate) if text else None
+            return read_frames(candidate) if candidate.read_bytes().strip() else None
     return None
 
 

@@ -99,6 +99,18 @@ def test_broken_splits_name_file_line_and_value(sets, text, says):
     assert isinstance(caught.value, UserError)
 
 
+def test_files_that_are_no_text_are_named(sets):
+    path = sets / 'train_0.01_1.txt'
+    path.write_bytes('000003 1\n'.encode('utf-16'))
+    with pytest.raises(SplitError, match='train_0.01_1.txt: is no text file .*byte 0'):
+        read_split(path)
+    path.write_text('000003 1')
+    train = sets.parent / 'ImageSets' / 'train.txt'
+    train.write_bytes(b'000003\n\xff')
+    with pytest.raises(SplitError, match='train.txt: is no text file .*byte 7'):
+        read_split(path)
+
+
 def test_a_missing_split_says_how_to_make_one(sets):
     with pytest.raises(SplitError, match='make_semi_split.py'):
         read_split(sets / 'train_9_9.txt')
