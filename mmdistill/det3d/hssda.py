@@ -214,7 +214,7 @@ class HSSDA(SemiDet3D):
         return self.ramped(kept + soft.scatter(rows, len(scenes.frames)), rows), suppressed
 
     def ramped(self, boxes: BoxBatch, rows: Tensor) -> BoxBatch:
-        """The weights of the scenes ``rows`` times the buffer ``unsup_weight`` (1 if not ramped)."""
+        """The same boxes, weights of the scenes ``rows`` times the buffer ``unsup_weight``."""
         weights = boxes.weights.clone()
         weights[rows] *= self.unsup_weight
         return boxes.with_weights(weights)
