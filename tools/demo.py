@@ -160,7 +160,10 @@ def finish(args: argparse.Namespace, runs: list[Training], seconds: float) -> st
     columns = hssda.GAIN.columns
     cells = comparison(summarise(rows), columns, 'AP R40 moderate, 3D')
     means = [row['metrics'][hssda.METRIC] for row in rows if row['label'] != 'burn-in']
-    gain = f'HSSDA {means[1]:.1f} vs labels alone {means[0]:.1f} ({means[1] - means[0]:+.1f})'
+    if None in means:
+        gain = 'no validation scene holds an object: nothing to compare'
+    else:
+        gain = f'HSSDA {means[1]:.1f} vs labels alone {means[0]:.1f} ({means[1] - means[0]:+.1f})'
     frames = len((args.data / 'ImageSets' / 'train.txt').read_text().split())
     split = Path(runs[0].options['train_dataloader.dataset.split_file'])
     labeled = len(split.read_text().splitlines())

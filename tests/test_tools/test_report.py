@@ -57,6 +57,19 @@ def test_documents_follow_the_results(report, tmp_path, capsys):
     assert 'up to date' in capsys.readouterr().out
 
 
+def test_numbers_that_are_missing_are_left_out(report, tmp_path):
+    path = tmp_path / 'docs' / 'results' / 'hssda_gain.json'
+    result = json.loads(path.read_text())
+    result['rows'][0]['metrics'] = {'mAP40_3D_moderate': None}
+    path.write_text(json.dumps(result))
+    speed = path.with_name('hssda_speed.json')
+    result = json.loads(speed.read_text())
+    result['rows'][0]['metrics']['backward'] = None
+    speed.write_text(json.dumps(result))
+    assert report() == 0
+    assert '| backward |  |' in (tmp_path / 'docs' / 'hssda.md').read_text()
+
+
 def test_new_results_make_documents_old(report, tmp_path, capsys):
     report()
     write(tmp_path, 50.0)

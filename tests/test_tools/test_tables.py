@@ -31,3 +31,11 @@ def test_markdown(tables):
 def test_missing_metrics_stay_empty(tables):
     summary = tables.summarise([{'label': 'a', 'metrics': {'x': 1.0}}])
     assert tables.comparison(summary, {'X': 'x', 'Y': 'y'}) == [['', 'X', 'Y'], ['a', '1.0', '']]
+
+
+def test_metrics_without_a_number_count_for_the_other_seeds_only(tables):
+    """A class without objects has no AP; results hold null for it."""
+    rows = [{'label': 'a', 'metrics': {'x': value, 'y': None}} for value in (1.0, None, 3.0)]
+    rows[1]['metrics']['x'] = float('nan')
+    (found,) = tables.summarise(rows)
+    assert found['metric'] == 'x' and found['mean'] == 2.0 and found['seeds'] == 2

@@ -51,7 +51,8 @@ def speed_table(result: dict) -> str:
     cells = [['', 'measure', 'value']]
     for row in result['rows']:
         for index, (name, value) in enumerate(row['metrics'].items()):
-            cells.append([row['label'] if index == 0 else '', name, f'{value:.4g}'])
+            shown = '' if value is None else f'{value:.4g}'
+            cells.append([row['label'] if index == 0 else '', name, shown])
     head = f'Training step over its unavoidable work: **{result["ratio"]:.2f}**.'
     notes = ''.join(f' {note}.' for note in result.get('notes', []))
     return f'{markdown_table(cells)}\n\n{head}{notes} {origin(result)}'
@@ -79,6 +80,7 @@ def plot(result: dict, path: Path, stamp: str) -> None:
     if result.get('kind') == 'speed':
         parts = [row for row in result['rows'] if row['label'].endswith('parts of the step, ms')]
         bars = [(k, v, 0.0, [v]) for row in parts[:1] for k, v in row['metrics'].items()]
+        bars = [bar for bar in bars if bar[1] is not None]
         save_bars(path, f'{result["name"]}: parts of the training step, ms', bars, stamp=stamp)
         return
     gain = methods.find(result['name']).GAIN
@@ -86,7 +88,8 @@ def plot(result: dict, path: Path, stamp: str) -> None:
     for each in result['summary']:
         if each['metric'] == gain.metric:
             rows = [row for row in result['rows'] if row['label'] == each['label']]
-            values = [row['metrics'][gain.metric] for row in rows if gain.metric in row['metrics']]
+            values = [row['metrics'].get(gain.metric) for row in rows]
+            values = [value for value in values if value is not None]
             bars.append((each['label'], each['mean'], each['std'], values))
     save_bars(path, gain.metric, bars, gain.rows[gain.method], stamp)
 

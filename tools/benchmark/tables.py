@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +11,8 @@ def summarise(rows: Sequence[Mapping]) -> list[dict]:
     """Mean and standard deviation of every metric of every label over the seeds.
 
     Args:
-        rows: ``label`` and ``metrics`` each.
+        rows: ``label`` and ``metrics`` each; a metric that is None or NaN in a row (a class
+            without objects) counts for the other seeds only.
 
     Returns:
         ``label``, ``metric``, ``mean``, ``std`` (of the sample; 0 for one seed) and ``seeds``.
@@ -18,7 +20,8 @@ def summarise(rows: Sequence[Mapping]) -> list[dict]:
     values: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         for metric, value in row['metrics'].items():
-            values.setdefault((row['label'], metric), []).append(value)
+            if value is not None and math.isfinite(value):
+                values.setdefault((row['label'], metric), []).append(value)
     return [
         {
             'label': label,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -44,11 +45,20 @@ def option_key(config: Config, key: str) -> str:
     return key
 
 
+def finite(content: object) -> object:
+    """The same content with None in place of numbers that are not finite; JSON has none."""
+    if isinstance(content, Mapping):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 def write_json(path: Path, content: object) -> None:
-    """Writes a JSON file whole or not at all."""
+    """Writes a JSON file whole or not at all; numbers that are not finite become null."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    part.write_text(json.dumps(content, indent=1) + '\n')
+    part.write_text(json.dumps(finite(content), indent=1, allow_nan=False) + '\n')
     os.replace(part, path)
 
 
