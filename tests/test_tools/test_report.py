@@ -26,10 +26,12 @@ def write(root, value):
     from benchmark.tables import summarise
 
     rows = [
-        {'label': label, 'seed': seed, 'metrics': {'mAP40_3D_moderate': mean + seed}, 'seconds': 1}
+        {'label': label, 'seed': seed, 'metrics': {'mAP40_3D_moderate': mean + seed}}
         for label, mean in (('supervised', 38.0), ('HSSDA', value))
         for seed in (0, 2)
     ]
+    for row, commit in zip(rows, ('a11', 'b22', 'a11', 'a11'), strict=True):
+        row.update(commit=commit, seconds=100.0)
     common = dict(name='hssda', command='python x', commit='abc', versions={'torch': '2'})
     common.update(hardware={'cpu': 'z80', 'cores': 2}, wall_seconds=61.0, quick=False)
     gain = dict(common, seeds=[0, 2], rows=rows, summary=summarise(rows))
@@ -55,6 +57,16 @@ def test_documents_follow_the_results(report, tmp_path, capsys):
     capsys.readouterr()
     assert report('--check') == 0
     assert 'up to date' in capsys.readouterr().out
+
+
+def test_the_origin_is_that_of_the_rows(report, tmp_path):
+    """A later call that only adds a row does not date all of them."""
+    report()
+    readme = (tmp_path / 'README.md').read_text()
+    assert 'commits a11, b22, torch 2' in readme and '6:40.' in readme
+    assert 'abc' not in readme and '1:01' not in readme
+    page = (tmp_path / 'docs' / 'hssda.md').read_text()
+    assert 'commit abc, torch 2' in page and '1:01.' in page
 
 
 def test_numbers_that_are_missing_are_left_out(report, tmp_path):

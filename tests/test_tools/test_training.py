@@ -25,3 +25,30 @@ def test_files_hold_null_for_numbers_that_are_not_finite(training, tmp_path):
     assert found == {'a': [1.5, None, [None, None]], 'b': {'c': None, 'd': 2, 'e': 'nan'}}
     assert training.read_json(path) == found
     assert [each.name for each in path.parent.iterdir()] == ['x.json']
+
+
+def test_the_hash_of_the_code_is_that_of_its_python_files(training, tmp_path):
+    def library(name, text='x = 1\n', more='a.py'):
+        folder = tmp_path / name / 'deep'
+        folder.mkdir(parents=True)
+        (folder / more).write_text(text)
+        (folder / 'note.txt').write_text(name)
+        return training.code_hash(folder.parent)
+
+    first = library('first')
+    assert library('second') == first
+    assert first not in (library('third', 'x = 2\n'), library('fourth', more='b.py'))
+
+
+def test_other_code_makes_a_training_anew(training, tmp_path, monkeypatch):
+    from benchmark.methods import hssda
+
+    def fingerprints():
+        jobs = hssda.gain_jobs(tmp_path, 0, ['hssda'], quick=True)[1:]
+        return [job.fingerprint() for job in jobs]
+
+    before = fingerprints()
+    assert fingerprints() == before
+    (tmp_path / 'new.py').write_text('x = 1\n')
+    monkeypatch.setattr(training, 'LIBRARY', tmp_path)
+    assert not set(before) & set(fingerprints())

@@ -65,8 +65,13 @@ def origin(result: dict) -> str:
     if 'gpu' in hardware:
         on += f', {hardware["gpu"]}'
     torch = result['versions'].get('torch', '?')
-    text = f'`{result["command"]}`, commit {result["commit"]}, torch {torch}, {on}'
-    text += f', {clock(result["wall_seconds"])}.'
+    # rows of a gain were made by several calls, and perhaps by several commits
+    commits = dict.fromkeys(row['commit'] for row in result['rows'] if 'commit' in row)
+    seconds = result['wall_seconds']
+    if commits:
+        seconds = sum(row['seconds'] for row in result['rows'])
+    made_by = f'commit{"s" * (len(commits) > 1)} {", ".join(commits or [result["commit"]])}'
+    text = f'`{result["command"]}`, {made_by}, torch {torch}, {on}, {clock(seconds)}.'
     return text + (' A quick run, too short to mean anything.' if result.get('quick') else '')
 
 

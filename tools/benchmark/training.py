@@ -21,6 +21,7 @@ from benchmark.environment import commit
 from benchmark.jobs import Job, JobError
 
 ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = ROOT / 'mmdistill'
 TRAIN = ROOT / 'tools' / 'train.py'
 SYNTHETIC = ROOT / 'tools' / 'dataset_converters' / 'make_synthetic.py'
 
@@ -30,6 +31,16 @@ def config_of(path: Path) -> Config:
     """A config file, read once."""
     # its custom imports are for the training, not for looking at numbers
     return Config.fromfile(path, import_custom_modules=False)
+
+
+@cache
+def code_hash(folder: Path) -> str:
+    """Hash of all python files below a folder, names and contents, made once per process."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob('*.py')):
+        content = path.read_bytes()
+        digest.update(f'{path.relative_to(folder)} {len(content)}\n'.encode() + content)
+    return digest.hexdigest()[:16]
 
 
 def option_key(config: Config, key: str) -> str:
@@ -135,8 +146,8 @@ class SyntheticData(Job):
 class Training(Job):
     """One run of ``tools/train.py`` with a validation at its end.
 
-    What it was called with is kept beside its result; a call with another config, other options
-    or other data starts anew, the same call goes on or finds the result.
+    What it was called with is kept beside its result; a call with another config, other options,
+    other data or another library starts anew, the same call goes on or finds the result.
 
     Args:
         label: of the row in tables.
@@ -174,9 +185,9 @@ class Training(Job):
         return self.work_dir / f'iter_{self.iterations}.pth'
 
     def fingerprint(self) -> str:
-        """A hash of everything the result depends on but the code."""
+        """A hash of everything the result depends on: config, options, data and the library."""
         options = {key: str(value) for key, value in self.options.items()}
-        parts = [config_of(self.config).to_dict(), options, self.based_on]
+        parts = [config_of(self.config).to_dict(), options, self.based_on, code_hash(LIBRARY)]
         text = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
