@@ -17,7 +17,7 @@ Shuffle
  6 labelled scenes still, permutations equally likely: test_semi_detector::test_labelled_scenes_are_not_shuffled
  6 24 000 draws: test_shuffle_aug::test_all_permutations_are_equally_likely
  7 odd maps are errors: test_shuffle_aug::test_odd_maps_are_an_error_that_names_the_sizes
- 7 in training: test_semi_detector::test_odd_maps_are_refused_with_the_place
+ 7 in training: test_semi_detector::test_odd_maps_are_refused_with_the_place_before_training
  8 pointwise networks: test_shuffle_aug::test_pointwise_networks_do_not_notice_the_shuffle
  8 receptive field, dense: test_shuffle_aug::test_only_cells_near_a_seam_notice_the_shuffle
  8 receptive field, sparse: test_semi_detector::test_sparse_backbone_notices_the_shuffle_only_near_seams
@@ -29,6 +29,7 @@ Views
 10 all combinations: test_views::test_each_step_alone_and_together_can_be_undone
 10 equal to the host's chain: test_views::test_equals_the_chain_of_host_transforms
 11 one similarity per view: test_views::test_a_view_is_one_similarity
+11 nothing moves before mining: test_mining::test_pipelines_that_move_points_are_refused
 12 perfect teacher: test_hssda::test_a_perfect_teacher_agrees_with_itself
 12 a teacher half a metre off: test_hssda::test_a_teacher_that_errs_by_half_a_metre_does_not
 

@@ -168,7 +168,14 @@ def test_interrupted_work_goes_on(tmp_path, fake_train):
     options += ['--out', tmp_path / 'out.json', '--train-script', fake_train]
     command = [sys.executable, script, 'hssda', *options]
     env = {**os.environ, 'FAKE_TRAIN': str(tmp_path)}
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+    # a shell starts background jobs with the interrupt ignored, and children inherit that
+    process = subprocess.Popen(
+        command,
+        env=env,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     note = tmp_path / 'work' / 'quick' / 'seed_0' / 'burn-in'
     limit = time.monotonic() + 120
     while not list(note.glob('*/vis_data/scalars.json')) and time.monotonic() < limit:
