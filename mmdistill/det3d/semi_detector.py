@@ -189,7 +189,7 @@ class SemiDet3D(SemiModel):
 
         Returns:
             The student's inputs, its data samples and the (B, patches) permutations that its
-            features have to be unshuffled with, or None.
+            features have to be unshuffled with, or None when every patch is in its place.
         """
         points = scenes.points
         if suppressed is not None:
@@ -208,7 +208,10 @@ class SemiDet3D(SemiModel):
         voxels = self.student.data_preprocessor.voxelize(clouds, None)
         sigma = None
         if self.patches is not None:
-            sigma = self.draw_shuffle(draws[:, 3:], scenes.labeled).to(mapped.device)
+            sigma = self.draw_shuffle(draws[:, 3:], scenes.labeled)
+            still = torch.equal(sigma, self.patches.identity(len(sigma)))
+            sigma = None if still else sigma.to(mapped.device)
+        if sigma is not None:
             voxels = self.patches.shuffle_voxels(voxels, sigma, self.grid_cells)
         samples = [
             as_sample(*each, sample.metainfo)

@@ -140,22 +140,16 @@ class PatchGrid:
             )
         return width // self.nx, height // self.ny
 
-    def _to_patches(self, dense: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, patches, C, h, w), patches in the order of their numbers."""
+    def _read_patches(self, dense: Tensor, sigma: Tensor) -> Tensor:
+        """(B, C, H, W) map whose patch i is patch sigma[i] of the given one."""
         batch, channels, rows, columns = dense.shape
         width, height = self.cells_per_patch(columns, rows, 'feature map')
         cut = dense.view(batch, channels, self.ny, height, self.nx, width)
         cut = cut.permute(0, 4, 2, 1, 3, 5)
-        cells = self.cells.to(dense.device)
-        return cut[:, cells[:, 0], cells[:, 1]]
-
-    def _from_patches(self, patches: Tensor) -> Tensor:
-        """The inverse of :meth:`_to_patches`."""
-        batch, _, channels, height, width = patches.shape
-        cut = patches[:, self.number.to(patches.device).view(-1)]
-        cut = cut.view(batch, self.nx, self.ny, channels, height, width)
-        cut = cut.permute(0, 3, 2, 4, 1, 5)
-        return cut.reshape(batch, channels, self.ny * height, self.nx * width)
+        source = self.cells.to(sigma.device)[sigma][:, self.number.to(sigma.device)]
+        scene = torch.arange(batch, device=sigma.device)[:, None, None]
+        moved = cut[scene, source[..., 0], source[..., 1]]
+        return moved.permute(0, 3, 2, 4, 1, 5).reshape(dense.shape)
 
     def shuffle_dense(self, dense: Tensor, sigma: Tensor) -> Tensor:
         """Moves patch i of a (B, C, H, W) map to the place of patch sigma[i]."""
@@ -163,9 +157,7 @@ class PatchGrid:
 
     def unshuffle_dense(self, dense: Tensor, sigma: Tensor) -> Tensor:
         """Puts the patches of a shuffled (B, C, H, W) map back: patch i is read at sigma[i]."""
-        patches = self._to_patches(dense)
-        rows = torch.arange(len(patches), device=dense.device)[:, None]
-        return self._from_patches(patches[rows, sigma.to(dense.device)])
+        return _MovePatches.apply(dense, self, sigma.to(dense.device))
 
     def unshuffle_indices(self, indices: Tensor, sigma: Tensor, rows: int, columns: int) -> Tensor:
         """Unshuffles the indices of a sparse tensor; row order is kept.
@@ -212,6 +204,21 @@ class PatchGrid:
             f'cannot unshuffle an output of type {type(features).__name__}: choose another '
             'module as shuffle.unshuffle_at'
         )
+
+
+class _MovePatches(torch.autograd.Function):
+    """A permutation of patches, whose gradient is the inverse one: nothing to accumulate."""
+
+    @staticmethod
+    def forward(ctx: Any, dense: Tensor, grid: PatchGrid, sigma: Tensor) -> Tensor:
+        """Reads patch i at sigma[i]."""
+        ctx.grid, ctx.sigma = grid, sigma
+        return grid._read_patches(dense, sigma)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """Sends the gradient of patch i to sigma[i]."""
+        return _MovePatches.apply(gradient, ctx.grid, ctx.sigma.argsort(1)), None, None
 
 
 def submodule_at(detector: nn.Module, module_name: str) -> nn.Module:

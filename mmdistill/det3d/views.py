@@ -107,7 +107,7 @@ class Similarity:
             (P, 3 + F) mapped points; further features are unchanged.
         """
         linear = self.matrices().to(points.dtype)[sample]
-        xy = torch.einsum('pij,pj->pi', linear, points[:, :2])
+        xy = _times(linear, points[:, :2])
         z = points[:, 2:3] * self.scale.to(points.dtype)[sample, None]
         return torch.cat([xy, z, points[:, 3:]], 1)
 
@@ -120,13 +120,18 @@ class Similarity:
         """
         linear = self.matrices().to(boxes.dtype)
         scale = self.scale.to(boxes.dtype)[:, None, None]
-        xy = torch.einsum('bij,bnj->bni', linear, boxes[..., :2])
+        xy = _times(linear[:, None], boxes[..., :2])
         mirror = 1 - 2 * self.flip.to(boxes.dtype)
         yaw = boxes[..., 6] * mirror[:, None] + self.angle.to(boxes.dtype)[:, None]
         parts = [xy, boxes[..., 2:6] * scale, wrap_angle(yaw)[..., None]]
         if boxes.shape[-1] >= 9:
-            parts.append(torch.einsum('bij,bnj->bni', linear, boxes[..., 7:9]))
+            parts.append(_times(linear[:, None], boxes[..., 7:9]))
         return torch.cat(parts, -1)
+
+
+def _times(linear: Tensor, xy: Tensor) -> Tensor:
+    """(..., 2) products of (..., 2, 2) and (..., 2), written out: autocast rounds matmuls."""
+    return linear[..., 0] * xy[..., :1] + linear[..., 1] * xy[..., 1:]
 
 
 def wrap_angle(angle: Tensor) -> Tensor:

@@ -219,7 +219,7 @@ def student_scene(model, frames, step=3, seed=None):
     inputs, samples = batch_of(*((frame, rows[frame], frame != 2) for frame in frames))
     scenes = model.read_batch(inputs, samples)
     batch, made, sigma = model.student_batch(scenes, scenes.boxes, None)
-    sigma = [None] * len(frames) if sigma is None else sigma.tolist()
+    sigma = [[0, 1, 2, 3]] * len(frames) if sigma is None else sigma.tolist()
     return {
         frame: (points, done.gt_instances_3d.bboxes_3d.tensor, order)
         for frame, points, done, order in zip(frames, batch['points'], made, sigma, strict=True)

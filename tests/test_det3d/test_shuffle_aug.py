@@ -1,6 +1,7 @@
 """Shuffle and unshuffle are inverse permutations of cells, on dense maps, indices and voxels."""
 
 import itertools
+from functools import partial
 
 import pytest
 import torch
@@ -82,6 +83,13 @@ def test_gradient_goes_back_to_the_cell_it_came_from(grid):
     weight = torch.randn(4, 1, 4, 4)
     (grid.unshuffle_dense(dense, MOVED) * weight).sum().backward()
     assert torch.equal(dense.grad, grid.shuffle_dense(weight, MOVED))
+
+
+def test_gradient_of_the_gradient_is_right(grid):
+    dense = torch.rand(2, 1, 4, 4, dtype=torch.float64, requires_grad=True)
+    sigma = torch.tensor([[2, 0, 3, 1], [1, 0, 3, 2]])
+    move = partial(grid.unshuffle_dense, sigma=sigma)
+    assert torch.autograd.gradcheck(move, dense) and torch.autograd.gradgradcheck(move, dense)
 
 
 # ------------------------------------------------------------------ patches

@@ -192,3 +192,13 @@ def test_wrap_angle():
     wrapped = wrap_angle(angles)
     assert bool(((wrapped >= -math.pi) & (wrapped < math.pi)).all())
     assert angle_gap(wrapped, angles).max() < 1e-5
+
+
+def test_autocast_does_not_round_the_maps():
+    view = ViewRange(flip_prob=0.5, rotation=(-0.8, 0.8), scale=(0.9, 1.1)).draw(torch.rand(3, 3))
+    points, sample = 70 * torch.rand(50, 4), torch.arange(50) % 3
+    boxes = 70 * torch.rand(3, 5, 9)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        rounded = view.points(points, sample), view.boxes(boxes)
+    assert torch.equal(rounded[0], view.points(points, sample))
+    assert torch.equal(rounded[1], view.boxes(boxes))
