@@ -1,0 +1,1 @@
+"""Semi-supervised 2D pose estimation on mmpose."""
