@@ -99,7 +99,7 @@ def test_flips_and_links_are_cocos():
 
 
 def test_left_is_the_persons_own():
-    front, back = (_person(_standing(yaw)).joints() for yaw in (0, 180))
+    front, back = (_person(_standing(yaw)).joints for yaw in (0, 180))
     for left, right in PAIRS:
         assert front[left, 0] > front[right, 0] and back[left, 0] < back[right, 0]
     side = pose_body(Body(), _standing(90)).joints
@@ -207,7 +207,7 @@ def test_fabrics_show_their_pattern(pattern):
 def test_a_drawn_limb_lies_under_every_visible_joint(seed):
     person = _person(_random_pose(seed), seed, scale=48.0)
     canvas = _painted(person)
-    joints = person.joints()
+    joints = person.joints
     flags = visibility(canvas, person, 0)
     mask = person_of(canvas.codes) == 0
     at = np.round(joints * FINE + 0.5).astype(int)
@@ -245,10 +245,10 @@ def test_an_occluder_hides_a_joint(joint):
     person = _person(_standing())
     canvas = _painted(person)
     before = visibility(canvas, person, 0)
-    canvas.fill(disc(person.joints()[J[joint]], 3.0), np.zeros(3), OCCLUDER)
+    canvas.fill(disc(person.joints[J[joint]], 3.0), np.zeros(3), OCCLUDER)
     after = visibility(canvas, person, 0)
     assert before[J[joint]] == 2 and after[J[joint]] == 1
-    far = np.linalg.norm(person.joints() - person.joints()[J[joint]], axis=1) > 6
+    far = np.linalg.norm(person.joints - person.joints[J[joint]], axis=1) > 6
     np.testing.assert_array_equal(after[far], before[far])
 
 
@@ -299,13 +299,13 @@ def test_a_mirrored_person_is_a_mirrored_drawing():
         one, other = (_person(p, 3, 48.0) for p in (pose, pose.mirrored()))
         flags = [visibility(c, p, 0) for c, p in zip(drawn, (one, other), strict=True)]
         assert (flags[0] != flags[1][list(FLIP_INDICES)]).sum() <= 1  # at most one at an edge
-        expected = one.joints()[list(FLIP_INDICES)] * (-1, 1) + (SIZE - 1, 0)
-        np.testing.assert_allclose(other.joints(), expected, atol=1e-9)
+        expected = one.joints[list(FLIP_INDICES)] * (-1, 1) + (SIZE - 1, 0)
+        np.testing.assert_allclose(other.joints, expected, atol=1e-9)
 
 
 def test_strokes_go_from_far_to_near():
     person = _person(_standing(90))
-    depths = [stroke.depth for stroke in strokes_of(person, person.posed())]
+    depths = [stroke.depth for stroke in strokes_of(person)]
     assert depths == sorted(depths)
     canvas = _painted(person)
     assert (canvas.codes == code_of(0, Part.UPPER_ARM[1])).any()  # the near arm

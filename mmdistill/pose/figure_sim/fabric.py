@@ -57,6 +57,17 @@ def smooth_noise(rng: _Rng, cells: int, size: int = TILE) -> np.ndarray:
     return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
+def slope(rng: _Rng, size: int) -> np.ndarray:
+    """A ramp through 0 in the middle in a random direction, 1 at half the size from there.
+
+    Returns:
+        float32 (size, size).
+    """
+    angle = rng.uniform(0, 2 * np.pi)
+    ramp = np.linspace(-1, 1, size, dtype=np.float32)
+    return float(np.cos(angle)) * ramp[None, :] + float(np.sin(angle)) * ramp[:, None]
+
+
 def plain(rng: _Rng, colour: np.ndarray, rough: float = 0.04) -> np.ndarray:
     """A fabric of one colour with a little unevenness, float32 (TILE, TILE, 3)."""
     return (colour * (1 + rough * smooth_noise(rng, 12))[..., None]).astype(np.float32)

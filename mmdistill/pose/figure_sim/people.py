@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -56,13 +57,15 @@ class Person:
     view: View
     seat: np.ndarray | None = None
 
+    @cached_property
     def posed(self) -> Posed:
         """The points of the body."""
         return pose_body(self.body, self.pose)
 
+    @cached_property
     def joints(self) -> np.ndarray:
         """COCO's joints in pixels, (17, 2)."""
-        return self.view(self.posed().joints)
+        return self.view(self.posed.joints)
 
 
 def _between(start: np.ndarray, stop: np.ndarray, share: float) -> np.ndarray:
@@ -73,8 +76,8 @@ def _between(start: np.ndarray, stop: np.ndarray, share: float) -> np.ndarray:
 class _Dresser:
     """Collects the strokes of one person."""
 
-    def __init__(self, person: Person, posed: Posed) -> None:
-        self.person, self.posed, self.view = person, posed, person.view
+    def __init__(self, person: Person) -> None:
+        self.person, self.posed, self.view = person, person.posed, person.view
         self.h, self.wide = person.body.height, person.body.build
         self.strokes: list[Stroke] = []
 
@@ -202,15 +205,15 @@ class _Dresser:
         self.strokes.append(Stroke(-0.03 * h, self.view(corners), EMPTY, tile, grain))
 
 
-def strokes_of(person: Person, posed: Posed) -> list[Stroke]:
+def strokes_of(person: Person) -> list[Stroke]:
     """All outlines of a person, the farthest first."""
-    dresser = _Dresser(person, posed)
+    dresser = _Dresser(person)
     dresser.seat()
     dresser.trunk()
     for k in (0, 1):
         dresser.arm(k)
         dresser.leg(k)
-    strokes = dresser.strokes + head_strokes(person.body, posed, person.outfit, person.view)
+    strokes = dresser.strokes + head_strokes(person.body, person.posed, person.outfit, person.view)
     return sorted(strokes, key=lambda stroke: stroke.depth)
 
 
@@ -222,7 +225,7 @@ def draw_person(canvas: Canvas, person: Person, number: int) -> None:
         person: whom to paint.
         number: of the person within the picture, 0 to 5; it becomes part of the codes.
     """
-    for stroke in strokes_of(person, person.posed()):
+    for stroke in strokes_of(person):
         code = OCCLUDER if stroke.part == EMPTY else code_of(number, stroke.part)
         if stroke.grain is None:
             canvas.fill(stroke.outline, stroke.paint, code)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from .canvas import FINE, Canvas
-from .fabric import draw_colour, draw_outfit, smooth_noise
+from .fabric import draw_colour, draw_outfit, slope, smooth_noise
 from .parts import MOST_PEOPLE, PER_PERSON, SHOWS, person_of
 from .people import Person, View, draw_person
 from .poses import draw_body, draw_pose
@@ -123,6 +123,7 @@ def compose(rng: _Rng, settings: PictureSettings) -> list[Person]:
     count = int(low + rng.choice(len(shares), p=shares / shares.sum()))
     pitch = float(np.radians(rng.normal(4, 7)))
     people: list[Person] = []
+    taken: list[np.ndarray] = []
     for _ in range(count):
         body, outfit = draw_body(rng), draw_outfit(rng)
         pose, kind = draw_pose(rng, pitch)
@@ -130,12 +131,12 @@ def compose(rng: _Rng, settings: PictureSettings) -> list[Person]:
         seat = draw_colour(rng) if kind == 'sit' and rng.random() < 0.75 else None
         for _ in range(6):
             view = _place(rng, posed, body.height, settings.size, count)
-            person = Person(body, pose, outfit, view, seat)
-            joints = person.joints()
+            joints = view(posed.joints)
             inside = ((joints > 0) & (joints < settings.size - 1)).all(1).sum()
-            if inside >= 7 and all(_overlap(joints, p.joints()) < 0.45 for p in people):
+            if inside >= 7 and all(_overlap(joints, other) < 0.45 for other in taken):
                 break
-        people.append(person)
+        taken.append(joints)
+        people.append(Person(body, pose, outfit, view, seat))
     return sorted(people, key=lambda person: person.view.scale)
 
 
@@ -146,8 +147,7 @@ def visibility(canvas: Canvas, person: Person, number: int) -> np.ndarray:
     that is turned away far is not labelled. Shoulder and hip on the far side of a
     trunk seen from the side are hidden by the trunk.
     """
-    posed = person.posed()
-    pixels = person.view(posed.joints)
+    posed, pixels = person.posed, person.joints
     limit = np.array(canvas.codes.shape[::-1]) / FINE - 1
     inside = ((pixels >= 0) & (pixels <= limit)).all(1)
     around = canvas.codes_around(np.clip(pixels, 0, limit))
@@ -182,7 +182,7 @@ def label_person(canvas: Canvas, person: Person, number: int, painted: int) -> L
     if area < 0.12 * painted:  # too little to tell where any joint is
         flags[:] = 0
     keypoints = np.zeros((len(flags), 3))
-    keypoints[:, :2] = np.round(person.joints(), 2)
+    keypoints[:, :2] = np.round(person.joints, 2)
     keypoints[:, 2] = flags
     keypoints[flags == 0] = 0
     labelled = keypoints[flags > 0, :2]
@@ -200,17 +200,18 @@ def expose(rng: _Rng, picture: np.ndarray, noise: float, blur: float) -> np.ndar
         picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.2, 1) * blur)
     out = picture.astype(np.float32)
     gain = rng.uniform(0.6, 1.2) * np.clip(rng.normal(1, 0.06, 3), 0.8, 1.2)
-    angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.35)
-    ramp = np.linspace(-1, 1, size, dtype=np.float32)
-    light = 1 + slope * (np.cos(angle) * ramp[None, :] + np.sin(angle) * ramp[:, None])
+    light = 1 + float(rng.uniform(0, 0.35)) * slope(rng, size)
     if rng.random() < 0.3:  # patches of shadow
-        dark = np.clip(4 * (smooth_noise(rng, 4, size) - 0.4), 0, rng.uniform(0.2, 0.55))
+        dark = np.clip(
+            4 * (smooth_noise(rng, 4, size) - 0.4), 0, np.float32(rng.uniform(0.2, 0.55))
+        )
         light = light * (1 - dark)
-    out *= light[..., None].astype(np.float32) * gain.astype(np.float32)
+    out *= light[..., None] * gain.astype(np.float32)
     level = rng.uniform(0.1, 1) * noise
     if level > 0:
         out += rng.standard_normal(out.shape, np.float32) * np.float32(level)
-    return np.clip(out + rng.uniform(0, 18), 0, 255).astype(np.uint8)
+    out += np.float32(rng.uniform(0, 18))
+    return np.clip(out, 0, 255, out=out).astype(np.uint8)
 
 
 def paint(rng: _Rng, people: list[Person], settings: PictureSettings) -> Picture:
@@ -224,7 +225,7 @@ def paint(rng: _Rng, people: list[Person], settings: PictureSettings) -> Picture
         draw_person(canvas, person, number)
         painted.append(int((person_of(canvas.codes) == number).sum()))
         if rng.random() < settings.occluders:
-            joints = person.joints()
+            joints = person.joints
             at = joints[rng.integers(len(joints))] + rng.normal(0, 0.03 * size, 2)
             reach = rng.uniform(0.08, 0.22) * person.body.height * person.view.scale
             draw_occluder(rng, canvas, at, reach)

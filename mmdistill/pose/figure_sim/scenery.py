@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from .canvas import OCCLUDER, Canvas, Grain, capsule, disc
-from .fabric import draw_colour, draw_garment, draw_skin, plain, smooth_noise
+from .fabric import draw_colour, draw_garment, draw_skin, plain, slope, smooth_noise
 
 _Rng = np.random.Generator
 
@@ -19,10 +19,7 @@ def _box(picture: np.ndarray, x0: float, y0: float, x1: float, y1: float, colour
 
 def _gradient(rng: _Rng, size: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """A picture that goes from one colour to the other, float32 (size, size, 3)."""
-    angle = rng.uniform(0, 2 * np.pi)
-    ramp = np.linspace(-1, 1, size, dtype=np.float32)
-    share = np.cos(angle) * ramp[None, :] + np.sin(angle) * ramp[:, None]
-    share = np.clip(0.5 + 0.4 * share, 0, 1)[..., None]
+    share = np.clip(0.5 + 0.4 * slope(rng, size), 0, 1)[..., None]
     return first * (1 - share) + second * share
 
 
