@@ -15,7 +15,7 @@ PACKAGE = ROOT / 'mmdistill'
 RING0 = ('core', 'testing')
 HOSTS_OF = {
     'det3d': {'mmdet3d', 'mmdet', 'mmcv', 'spconv', 'numba', 'matplotlib'},
-    'pose': {'mmpose', 'mmdet', 'mmcv', 'matplotlib'},
+    'pose': {'mmpose', 'mmdet', 'mmcv', 'cv2', 'matplotlib'},
     'seg': {'mmseg', 'mmcv', 'matplotlib'},
 }
 HOSTS = {'mmcv', 'mmdet', 'mmdet3d', 'mmseg', 'mmpose', 'mmpretrain', 'spconv', 'open3d'}

@@ -1,4 +1,7 @@
-"""Makes synthetic data sets: ``make_synthetic.py kitti --out DIR --train N --val M --seed S``."""
+"""Makes synthetic data sets: ``make_synthetic.py KIND --out DIR --train N --val M --seed S``.
+
+KIND is ``kitti`` (LiDAR scenes) or ``people`` (images with COCO keypoints).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from light_import import make_light
 
 KITTI_VERSION = 3
 """Raise it when the same arguments give other frames than before."""
+PEOPLE_VERSION = 1
+"""The same for the images of people."""
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -54,11 +59,36 @@ def run_kitti(args: argparse.Namespace, workers: int) -> bool:
     return generate(args.out, manifest, args.overwrite, write)
 
 
+def add_people(commands: argparse._SubParsersAction) -> None:
+    """Adds the sub-command ``people``."""
+    parser = commands.add_parser('people', help='images of people with COCO keypoints')
+    add_common(parser)
+    parser.add_argument('--size', type=int, default=160, metavar='PIXELS', help='of each side')
+    parser.set_defaults(run=run_people)
+
+
+def run_people(args: argparse.Namespace, workers: int) -> bool:
+    """Makes the images and annotations; False when they are there already."""
+    keys = ('train', 'val', 'seed', 'size')
+    manifest = {'kind': 'people', 'version': PEOPLE_VERSION, **{k: getattr(args, k) for k in keys}}
+
+    def write(folder: Path) -> None:
+        make_light('mmdistill.core', 'mmdistill.pose')
+        from mmdistill.pose.figure_sim import PictureSettings
+        from mmdistill.pose.people_writer import Recipe, write_dataset
+
+        recipe = Recipe(args.train, args.val, args.seed, PictureSettings(size=args.size))
+        write_dataset(folder, recipe, workers, Progress('images'))
+
+    return generate(args.out, manifest, args.overwrite, write)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True, metavar='KIND')
     add_kitti(commands)
+    add_people(commands)
     args = parser.parse_args(argv)
     workers = args.workers or os.cpu_count() or 1
     try:
