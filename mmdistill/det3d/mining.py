@@ -73,6 +73,7 @@ class PseudoMiningHook(ThresholdRefreshHook):
         Raises:
             UserError: the pipeline holds such a transform; the message names it.
         """
+        super().before_train(runner)
         moving = moving_transforms(semi_dataset(runner.train_dataloader.dataset).pipeline)
         if moving:
             raise UserError(
