@@ -45,6 +45,7 @@ def test_the_file_and_the_last_line(bench, tiny_kitti, tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(hssda_speed, 'prepare', lambda args: (tiny_kitti, None))
     monkeypatch.setattr(hssda_speed, 'Workbench', lambda *args: bench)
+    monkeypatch.setattr(bench.model, 'shuffle_prob', 1.0)  # else a batch may have no such part
     out = tmp_path / 'speed.json'
     options = ['--quick', '--rounds=1', '--devices=cpu', f'--work-dir={tmp_path}']
     assert speed.main(['hssda', f'--out={out}', *options]) == 0
