@@ -1,6 +1,7 @@
 """Plain host checkpoints in and out of a student-teacher model.
 
-In: keys ``backbone...`` become ``student.backbone...`` and ``teacher.backbone...``. The module
+In: keys ``backbone...`` become ``student.backbone...``, ``teacher.backbone...`` and so on for
+every branch that the model has. The module
 versions in the state dict's ``_metadata`` travel too: sparse convolutions permute kernels that
 carry none, so without them the weights would be loaded in the wrong order, silently.
 
@@ -16,7 +17,12 @@ from torch import Tensor, nn
 
 from mmdistill.core.errors import UserError
 
-BRANCHES = ('student', 'teacher')
+BRANCHES = ('student', 'teacher', 'reviewer')
+
+
+def branches_of(model: nn.Module) -> tuple[str, ...]:
+    """Names of the branches that a model has, the student first."""
+    return tuple(name for name in BRANCHES if getattr(model, name, None) is not None)
 
 
 def adopt_plain_checkpoint(model: nn.Module, state_dict: dict, prefix: str = '') -> bool:
@@ -26,7 +32,7 @@ def adopt_plain_checkpoint(model: nn.Module, state_dict: dict, prefix: str = '')
     model's own buffers, thresholds) keeps its present value.
 
     Args:
-        model: a module with the submodules ``student`` and ``teacher``.
+        model: a module with the submodules ``student`` and ``teacher``; a ``reviewer`` too, or not.
         state_dict: what is being loaded; torch and mmengine hand over a copy.
         prefix: prefix of the model's keys.
 
@@ -51,7 +57,7 @@ def adopt_plain_checkpoint(model: nn.Module, state_dict: dict, prefix: str = '')
         )
     loaded = {key: state_dict.pop(f'{prefix}{key}') for key in sorted(given)}
     for key, value in loaded.items():
-        for branch in BRANCHES:
+        for branch in branches_of(model):
             state_dict[f'{prefix}{branch}.{key}'] = value
     for key, value in own.items():
         if key.split('.')[0] not in BRANCHES:
@@ -65,19 +71,19 @@ def adopt_plain_checkpoint(model: nn.Module, state_dict: dict, prefix: str = '')
             logger='current',
             level=30,
         )
-    _copy_versions(model.student, metadata, prefix)
+    _copy_versions(model, metadata, prefix)
     _report(loaded, plain)
     return True
 
 
-def _copy_versions(student: nn.Module, metadata: dict | None, prefix: str) -> None:
-    """Gives both branches the module versions of the plain checkpoint.
+def _copy_versions(model: nn.Module, metadata: dict | None, prefix: str) -> None:
+    """Gives all branches the module versions of the plain checkpoint.
 
     The loader's closure holds this very object, so it has to be changed in place.
     """
-    for name, _ in student.named_modules() if metadata is not None else ():
+    for name, _ in model.student.named_modules() if metadata is not None else ():
         version = metadata.get(f'{prefix}{name}'.rstrip('.'))
-        for branch in BRANCHES if version is not None else ():
+        for branch in branches_of(model) if version is not None else ():
             metadata[f'{prefix}{branch}.{name}'.rstrip('.')] = version
 
 
@@ -116,7 +122,7 @@ def plain_checkpoint(checkpoint: Mapping[str, Any], branch: str = 'student') -> 
 
     Args:
         checkpoint: what ``torch.load`` gave; unchanged.
-        branch: ``'student'`` or ``'teacher'``.
+        branch: ``'student'``, ``'teacher'`` or ``'reviewer'``.
 
     Returns:
         A checkpoint with ``meta`` and ``state_dict``, which carries its ``_metadata``.
@@ -131,11 +137,13 @@ def plain_checkpoint(checkpoint: Mapping[str, Any], branch: str = 'student') -> 
     for name, part in dict(state_dict=state, meta=meta).items():
         if not isinstance(part, Mapping):
             raise UserError(f'{name} of the checkpoint is a {type(part).__name__}, no dict')
-    student, teacher = (
-        {key[len(name) + 1 :] for key in state if key.startswith(f'{name}.')} for name in BRANCHES
-    )
-    if student and teacher and (odd := student ^ teacher):
-        raise UserError(f'student and teacher of the checkpoint differ in {_listing(odd)}')
+    parts = {
+        name: {key[len(name) + 1 :] for key in state if key.startswith(f'{name}.')}
+        for name in BRANCHES
+    }
+    for name in BRANCHES[1:]:
+        if parts[name] and parts['student'] and (odd := parts['student'] ^ parts[name]):
+            raise UserError(f'student and {name} of the checkpoint differ in {_listing(odd)}')
     head = f'{branch}.'
     plain = OrderedDict((key[len(head) :], state[key]) for key in state if key.startswith(head))
     if not plain:

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor, nn
 
 from mmdistill.core.errors import UserError, did_you_mean
-from mmdistill.core.plain_checkpoint import BRANCHES, adopt_plain_checkpoint
+from mmdistill.core.plain_checkpoint import adopt_plain_checkpoint, branches_of
 from mmdistill.registry import MODELS
 
 
@@ -110,13 +110,13 @@ class SemiModel(BaseModel):
         return self
 
     def branch(self, name: str) -> nn.Module:
-        """The student or the teacher.
+        """The student, the teacher, or a further branch of the method.
 
         Raises:
             UserError: another name.
         """
-        if name not in BRANCHES:
-            raise UserError(f'a branch is one of {BRANCHES}, got {name!r}')
+        if name not in (known := branches_of(self)):
+            raise UserError(f'a branch is one of {known}, got {name!r}')
         return getattr(self, name)
 
     def branch_state_dict(self, name: str) -> dict[str, Tensor]:

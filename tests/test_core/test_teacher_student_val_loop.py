@@ -157,3 +157,29 @@ def test_two_ranks(tmp_path):
     assert first == second
     assert set(first['metrics']) == {'student/toy/accuracy', 'teacher/toy/accuracy'}
     assert first['predict_on'] == 'student'
+
+
+class CountedDataset(ToyDataset):
+    """Counts how often a sample is read."""
+
+    reads = 0
+
+    def __getitem__(self, index):
+        type(self).reads += 1
+        return super().__getitem__(index)
+
+
+def test_the_data_are_read_once(tmp_path):
+    runner = validating(tmp_path, ToySemiModel(ToyModel()))
+    CountedDataset.reads = 0
+    loop = runner.val_loop
+    loop.dataloader.dataset.__class__ = CountedDataset
+    metrics = loop.run()
+    assert CountedDataset.reads == 9
+    assert {name.split('/')[0] for name in metrics} == {'student', 'teacher'}
+
+
+def test_a_branch_the_model_lacks_is_a_clear_error(tmp_path):
+    runner = validating(tmp_path, ToySemiModel(ToyModel()), loop=dict(branches=['reviewer']))
+    with pytest.raises(UserError, match="one of .'student', 'teacher'., got 'reviewer'"):
+        runner.val_loop.run()

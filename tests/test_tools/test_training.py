@@ -49,6 +49,15 @@ def test_other_code_makes_a_training_anew(training, tmp_path, monkeypatch):
 
     before = fingerprints()
     assert fingerprints() == before
-    (tmp_path / 'new.py').write_text('x = 1\n')
-    monkeypatch.setattr(training, 'LIBRARY', tmp_path)
-    assert not set(before) & set(fingerprints())
+    code = tmp_path / 'mmdistill'
+    for name in ('core', 'det3d', 'pose'):
+        (code / name).mkdir(parents=True)
+        (code / name / 'new.py').write_text('x = 1\n')
+    monkeypatch.setattr(training, 'LIBRARY', code)
+    other = fingerprints()
+    assert not set(before) & set(other)
+    for changed, name in enumerate(('pose', 'core', 'det3d')):  # pose is not imported
+        (code / name / 'new.py').write_text('x = 2\n')
+        training.code_hash.cache_clear()
+        assert (fingerprints() == other) == (changed == 0)
+        other = fingerprints()

@@ -33,6 +33,13 @@ def config_of(path: Path) -> Config:
     return Config.fromfile(path, import_custom_modules=False)
 
 
+def library_folders(config: Config) -> tuple[Path, ...]:
+    """The folders of the library whose code a config runs: the core and what it imports."""
+    imports = config.get('custom_imports', {}).get('imports', [])
+    modules = [LIBRARY.name + '.core', *sorted(each for each in imports if '.' in each)]
+    return tuple(LIBRARY.joinpath(*name.split('.')[1:]) for name in modules)
+
+
 @cache
 def code_hash(folder: Path) -> str:
     """Hash of all python files below a folder, names and contents, made once per process."""
@@ -185,9 +192,11 @@ class Training(Job):
         return self.work_dir / f'iter_{self.iterations}.pth'
 
     def fingerprint(self) -> str:
-        """A hash of everything the result depends on: config, options, data and the library."""
+        """A hash of all the result depends on: config, options, data and the code it runs."""
         options = {key: str(value) for key, value in self.options.items()}
-        parts = [config_of(self.config).to_dict(), options, self.based_on, code_hash(LIBRARY)]
+        config = config_of(self.config)
+        code = [code_hash(folder) for folder in library_folders(config)]
+        parts = [config.to_dict(), options, self.based_on, code]
         text = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

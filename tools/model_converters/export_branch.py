@@ -1,4 +1,4 @@
-"""Takes the student or the teacher out of a checkpoint: the plain model's config loads it."""
+"""Takes one branch out of a checkpoint: the plain model's config loads it."""
 
 import argparse
 import os
@@ -22,7 +22,7 @@ def export_branch(
     Args:
         checkpoint: a checkpoint of a student-teacher model.
         out: the new file; it appears complete or not at all.
-        branch: ``'student'`` or ``'teacher'``.
+        branch: ``'student'``, ``'teacher'`` or ``'reviewer'``.
         trust: load whatever the pickle asks for.
 
     Returns:
