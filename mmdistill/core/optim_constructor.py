@@ -1,4 +1,4 @@
-"""Optimizer of a student-teacher model: nothing of the teacher, few parameter groups."""
+"""Optimizer of a student-teacher model: nothing of a frozen teacher, few parameter groups."""
 
 import inspect
 from typing import Any
@@ -30,7 +30,8 @@ def merged_groups(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
 class StudentOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """mmengine's constructor for everything that is trained, with the same ``paramwise_cfg``.
 
-    It leaves out the submodule ``teacher`` and frozen parameters, and merges groups with equal
+    It leaves out the submodules ``reviewer`` and ``teacher`` (a teacher that is trained by
+    gradient stays, ``teacher_frozen = False``) and frozen parameters, and merges groups with equal
     settings: mmengine's makes one group per tensor as soon as there is a ``paramwise_cfg``.
 
     Args:
@@ -49,20 +50,23 @@ class StudentOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         prefix: str = '',
         is_dcn_module: int | float | None = None,
     ) -> None:
-        """Adds a module's parameters, see mmengine; the teacher's are passed over."""
-        if prefix != 'teacher':
+        """Adds a module's parameters, see mmengine; those of followers are passed over."""
+        if prefix not in self.followers:
             super().add_params(params, module, prefix=prefix, is_dcn_module=is_dcn_module)
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """The optimizer wrapper of a model, wrapped for several ranks or not."""
         model = model.module if is_model_wrapper(model) else model
+        frozen = getattr(model, 'teacher_frozen', True)
+        self.followers = ('teacher', 'reviewer') if frozen else ('reviewer',)
         groups: list[dict[str, Any]] = []
         if self.paramwise_cfg:
             self.add_params(groups, model)
             groups = merged_groups(groups)
         else:
             named = model.named_parameters()
-            trained = [p for n, p in named if p.requires_grad and not n.startswith('teacher.')]
+            named = ((name.split('.')[0], each) for name, each in named if each.requires_grad)
+            trained = [each for branch, each in named if branch not in self.followers]
             groups = [dict(params=trained)] if trained else []
         if not groups:
             raise UserError(f'{type(model).__name__} has no parameter to train: all are frozen')

@@ -41,6 +41,8 @@ class SemiModel(BaseModel):
     """
 
     refresh_buffers: Sequence[str] = ()
+    teacher_frozen = True
+    """False where a method trains the teacher by gradient too."""
 
     def __init__(
         self,
@@ -67,6 +69,7 @@ class SemiModel(BaseModel):
         self.register_buffer('teacher_steps', torch.zeros((), dtype=torch.long))
         self.register_buffer('skipped_steps', torch.zeros((), dtype=torch.long))
         self.register_buffer('unsup_weight', torch.ones(()))
+        self.unsup_active = True  # whether unsup_weight is positive; the ramp's hook knows
         self.cur_iter = 0
         self.pseudo_stats: Any = None
 
@@ -89,24 +92,27 @@ class SemiModel(BaseModel):
         configs = [given] if isinstance(given, dict) else list(given or [])
         pretrained = [each for each in configs if each['type'] in ('Pretrained', PretrainedInit)]
         self.init_cfg = [each for each in configs if each not in pretrained] or None
-        if isinstance(self.teacher, BaseModule):
+        if self.teacher_frozen and isinstance(self.teacher, BaseModule):
             self.teacher._is_init = True
         super().init_weights()
-        self._teacher_from_student()
+        if self.teacher_frozen:
+            self._teacher_from_student()
         self.init_cfg = given
         if pretrained:
             initialize(self, pretrained)
 
     def train(self, mode: bool = True) -> 'SemiModel':
-        """Sets the student's mode; the teacher stays in evaluation mode."""
+        """Sets the student's mode; a frozen teacher stays in evaluation mode."""
         super().train(mode)
-        self.teacher.eval()
+        if self.teacher_frozen:
+            self.teacher.eval()
         return self
 
     def requires_grad_(self, requires_grad: bool = True) -> 'SemiModel':
-        """As in torch, except that the teacher stays frozen."""
+        """As in torch, except that a frozen teacher stays frozen."""
         super().requires_grad_(requires_grad)
-        self.teacher.requires_grad_(False)
+        if self.teacher_frozen:
+            self.teacher.requires_grad_(False)
         return self
 
     def branch(self, name: str) -> nn.Module:

@@ -41,6 +41,7 @@ def ramped_weight(step: int, weight: float, ramp_iters: int, begin: int, shape: 
 class UnsupWeightRampHook(Hook):
     """Sets the buffer ``unsup_weight`` of a :class:`SemiModel` as a function of the iteration.
 
+    Beside it, ``unsup_active`` says whether the weight is positive, without asking the device.
     Nothing is counted here, so a resumed training has the weight of an unbroken one. The
     weight is logged as ``unsup_weight``.
 
@@ -74,5 +75,7 @@ class UnsupWeightRampHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Sets and logs the weight of this iteration."""
         value = ramped_weight(runner.iter, self.weight, self.ramp_iters, self.begin, self.shape)
-        bare_model(runner).unsup_weight.fill_(value)
+        model = bare_model(runner)
+        model.unsup_weight.fill_(value)
+        model.unsup_active = value > 0
         runner.message_hub.update_scalar('train/unsup_weight', value)

@@ -87,6 +87,11 @@ class TeacherUpdateHook(Hook):
                 f'TeacherUpdateHook needs a SemiModel, the model is a {type(model).__name__}: '
                 'remove the hook or wrap the model'
             )
+        if not model.teacher_frozen:
+            raise UserError(
+                f'the teacher of this {type(model).__name__} is trained by gradient: remove '
+                'TeacherUpdateHook'
+            )
         broadcast_tensors(chain(model.teacher.parameters(), model.teacher.buffers()))
         if self.momentum is None:
             cycle = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
