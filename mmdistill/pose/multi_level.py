@@ -110,6 +110,7 @@ class MultiLevelHeads(BaseModule):
                     out_channels=joints,
                     deconv_out_channels=(level.channels,) * count,
                     deconv_kernel_sizes=(4,) * count,
+                    loss=dict(type='mmpose.KeypointMSELoss'),  # unused, in whatever scope
                 )
             )
         self.aux_heads = ModuleList(heads)

@@ -88,8 +88,8 @@ class ReviewerUpdateHook(Hook):
             self.policy.load_state_dict(entry['state'])
         else:
             print_log(
-                f'the reviewer of the checkpoint followed {entry["policy"]}, from now on it follows '
-                f'{mine}, which remembers nothing of before',
+                f'the reviewer of the checkpoint followed {entry["policy"]}, from now on it '
+                f'follows {mine}, which remembers nothing of before',
                 logger='current',
                 level=30,
             )
