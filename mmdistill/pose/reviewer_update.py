@@ -173,14 +173,12 @@ def steps_of_a_pass(runner: Runner) -> int:
     """Optimizer steps in which all ranks together see the defining data once, at least 1.
 
     Args:
-        runner: its data loader's sampler says ``batches``
-            (:class:`mmdistill.core.samplers.RatioSampler`), else its length counts.
+        runner: the length of its data loader counts, which is a pass also for an endless
+            :class:`mmdistill.core.samplers.RatioSampler`.
     """
     loader = runner.train_dataloader
     sampler = getattr(loader.batch_sampler, 'sampler', None) or loader.sampler
-    batches = getattr(sampler, 'batches', None)
-    if batches is None:
-        shared = isinstance(sampler, InfiniteSampler)  # its length is that of all ranks together
-        batches = -(-len(loader) // (get_world_size() if shared else 1))
+    shared = isinstance(sampler, InfiniteSampler)  # its length is that of all ranks together
+    batches = -(-len(loader) // (get_world_size() if shared else 1))
     cycle = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
     return max(-(-batches // cycle), 1)

@@ -45,21 +45,32 @@ class Recorder(Hook):
 
 
 class Poison(Hook):
-    """Writes NaN into the student in one iteration, and takes it out in the next."""
+    """Writes NaN into the student after an iteration, before the reviewer looks."""
 
     priority = 'HIGH'
 
     def __init__(self, at, rank=0, name='head.weight'):
-        self.at, self.rank, self.name = at, rank, name
+        self.at, self.rank, self.name, self.kept = at, rank, name, None
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.rank == self.rank:
-            state = bare_model(runner).student.state_dict()
-            if runner.iter == self.at:
-                state[self.name].view(-1)[0] = float('nan')
-            elif runner.iter == self.at + 1:
-                for value in state.values():
-                    value.nan_to_num_()
+        if runner.rank == self.rank and runner.iter == self.at:
+            value = bare_model(runner).student.state_dict()[self.name].view(-1)
+            self.kept = value, value[0].clone()
+            value[0] = float('nan')
+
+
+class Cure(Hook):
+    """Takes the NaN out again, after everybody has looked."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, poison):
+        self.poison = poison
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if self.poison.kept is not None:
+            value, number = self.poison.kept
+            value[0], self.poison.kept = number, None
 
 
 def part(state, name):
@@ -67,19 +78,19 @@ def part(state, name):
     return {k.removeprefix(f'{name}.'): v for k, v in state.items() if k.startswith(f'{name}.')}
 
 
-def reviewed(folder, *hooks, max_iters=7, model=None, teacher=True, seed=0, **settings):
+def reviewed(folder, *hooks, max_iters=7, model=None, seed=0, **settings):
     """A runner; the options of the reviewer's hook go by their names."""
     names = ('policy', 'source', 'interval', 'check_interval')
     hook = dict(type='mmdistill.ReviewerUpdateHook')
     hook.update({name: settings.pop(name) for name in names if name in settings})
     torch.manual_seed(seed)
-    update = [dict(type='mmdistill.TeacherUpdateHook', momentum=RAMP)] if teacher else []
+    update = dict(type='mmdistill.TeacherUpdateHook', momentum=RAMP)
     return toy_runner(
         folder,
         model or ReviewedModel(),
         max_iters,
         ToyDataset(branches=ALL),
-        hooks=[hook, *update, *hooks],
+        hooks=[hook, update, *hooks],
         **settings,
     )
 
