@@ -44,7 +44,8 @@ def tapped(backbone: nn.Module, stages: Sequence[str]) -> Iterator[dict[str, Any
         stages: names of its submodules.
 
     Yields:
-        A dict that fills up: name of the stage -> what it returned, not a copy.
+        A dict that fills up: name of the stage -> what it returned, not a copy (if the next
+        layer works in place, as some activations do, it is what that layer left).
 
     Raises:
         UserError: a name that is none.

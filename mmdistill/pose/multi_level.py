@@ -82,13 +82,17 @@ class MultiLevelHeads(BaseModule):
         weights: of all levels, 1 for the main head first.
 
     Raises:
-        UserError: unknown stages or keys, a stage twice, or sizes that do not fit.
+        UserError: unknown stages or keys, a stage twice, sizes that do not fit, or a student
+            without heatmaps.
     """
 
     def __init__(
         self, student: nn.Module, aux: Sequence[Mapping[str, Any]], grid: HeatmapGrid
     ) -> None:
         super().__init__()
+        lacking = [name for name in ('backbone', 'head') if not hasattr(student, name)]
+        if lacking:
+            raise UserError(f'{type(student).__name__} has no {" and no ".join(lacking)}')
         self.aux_levels = tuple(AuxLevel.parse(each) for each in aux)
         self.weights = (1.0, *(level.weight for level in self.aux_levels))
         self.stages = [level.stage for level in self.aux_levels]
@@ -99,6 +103,8 @@ class MultiLevelHeads(BaseModule):
         picture = weight.new_zeros(1, 3, *grid.input_size[::-1])
         with evaluating(student), torch.no_grad():
             main, features = self._features(student, picture)
+        if not isinstance(main, Tensor) or main.dim() != 4:
+            raise UserError(f'{type(student.head).__name__} makes no heatmaps: use HeatmapHead')
         self._check('the main head', main, exact=True)
         joints = main.shape[1]
         heads = []

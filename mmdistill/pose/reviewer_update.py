@@ -30,7 +30,8 @@ class ReviewerUpdateHook(Hook):
 
     The model has beside ``student`` and ``teacher``
 
-    * ``reviewer``: a frozen network of the same structure, or None, then the hook rests;
+    * ``reviewer``: a network of the same structure, frozen and kept in evaluation mode by the
+      model, or None, then the hook rests;
     * the buffer ``reviewer_steps``: -1 in a new model, later the optimizer steps that the
       reviewer has seen. It is in the checkpoint and carries the phase of the interval.
 
