@@ -1,5 +1,16 @@
 """Semi-supervised 2D pose estimation on mmpose."""
 
+from mmdistill.pose.collapse import CollapseAlarmHook
 from mmdistill.pose.keypoint_mix import KeypointMix
+from mmdistill.pose.reviewer import BestReviewer, EmaReviewer, RingReviewer, SnapshotReviewer
+from mmdistill.pose.reviewer_update import ReviewerUpdateHook
 
-__all__ = ['KeypointMix']
+__all__ = [
+    'BestReviewer',
+    'CollapseAlarmHook',
+    'EmaReviewer',
+    'KeypointMix',
+    'ReviewerUpdateHook',
+    'RingReviewer',
+    'SnapshotReviewer',
+]
