@@ -96,7 +96,7 @@ class SemiPosePreprocessor(BaseDataPreprocessor):
             return self.host(data, False)
         crops = torch.stack(list(data['inputs']))
         flat = crops.flatten(0, -4)
-        images = self.host(dict(inputs=flat, data_samples=None), False)['inputs']
+        images = self.host(dict(inputs=flat, data_samples=[]), False)['inputs']
         images = images.view(*crops.shape[:-3], *images.shape[-3:])
         return dict(inputs=images, data_samples=data['data_samples'])
 
