@@ -117,10 +117,8 @@ class LabeledPoseDataset:
         self.ann_file = str(self.dataset.ann_file)
         self.metainfo = self.dataset.metainfo
         misplaced = self._check_file()
-        self.dataset.full_init()
+        self._load()
         infos = [self._brief(row) for row in range(len(self.dataset))]
-        if not infos:
-            raise UserError(f'{self.ann_file} holds nobody with box and joints')
         self._check_counts(infos)
         rows = self._choose(infos, indices, drawn)
         self.instance_ids = [int(infos[row]['id']) for row in rows]
@@ -134,6 +132,17 @@ class LabeledPoseDataset:
             )
         if len(rows) < len(infos):
             self.dataset.get_subset_(rows)
+
+    def _load(self) -> None:
+        """Lets mmpose read the file; mmengine cannot serialise an empty list."""
+        try:
+            self.dataset.full_init()
+        except ValueError as error:
+            if len(self.dataset.data_list):
+                raise
+            raise UserError(f'{self.ann_file} holds nobody with box and joints') from error
+        if not len(self.dataset):
+            raise UserError(f'{self.ann_file} holds nobody with box and joints')
 
     def _brief(self, row: int) -> dict[str, Any]:
         """Ids of a person and of the image, and the number of joints."""

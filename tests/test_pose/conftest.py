@@ -18,8 +18,19 @@ def mmpose_scope():
 
 
 @pytest.fixture(scope='session')
-def people(tmp_path_factory):
+def drawn(tmp_path_factory):
     """A folder of drawn people; never change it."""
     root = tmp_path_factory.mktemp('people')
     write_dataset(root, Recipe(24, 4, 5, PictureSettings(size=96)))
     return root
+
+
+@pytest.fixture
+def logged(monkeypatch):
+    """The warnings of the data sets."""
+    from mmdistill.pose import coco_files, datasets, labeled
+
+    lines = []
+    for module in (coco_files, datasets, labeled):
+        monkeypatch.setattr(module, 'print_log', lambda text, **_: lines.append(text))
+    return lines

@@ -62,7 +62,7 @@ def semi_config(root, labeled=None, unlabeled=None, **options):
     """Config of the whole: 5 labelled people by default."""
     given = dict(
         type='mmdistill.SemiPoseDataset',
-        labeled=labeled_config(root, **(labeled or dict(indices=5))),
+        labeled=labeled_config(root, **(dict(indices=5) if labeled is None else labeled)),
         unlabeled=unlabeled_config(root, **(unlabeled or {})),
         labeled_pipeline=pipeline(),
         unlabeled_pipeline=pipeline(),
