@@ -39,7 +39,7 @@ class Fold:
     order in the file.
 
     Attributes:
-        percent: share of the images in percent, at least one image.
+        percent: share of the images in percent, rounded, at least one image.
         index: which of several draws, from 0.
         seed: of all draws.
 
@@ -112,8 +112,9 @@ class LabeledPoseDataset:
         drawn = None if fold is None else Fold.parse(fold)
         quiet = dict(dataset, pipeline=[], test_mode=False, lazy_init=True)
         self.dataset: BaseDataset = DATASETS.build(quiet)
-        if self.dataset.data_mode != 'topdown':
-            raise UserError(f'data_mode must be topdown, got {self.dataset.data_mode!r}')
+        if getattr(self.dataset, 'data_mode', None) != 'topdown':
+            kind = type(self.dataset).__name__
+            raise UserError(f'{kind} is no mmpose dataset of data_mode topdown')
         self.ann_file = str(self.dataset.ann_file)
         self.metainfo = self.dataset.metainfo
         misplaced = self._check_file()

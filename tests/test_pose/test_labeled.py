@@ -7,15 +7,19 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 from data_cases import (
     coco_config,
     labeled_config,
     person,
     read_annotations,
-    unlabeled_config,
+    semi_config,
     write_annotations,
     write_coco,
 )
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
 
 from mmdistill.core.errors import UserError
 from mmdistill.pose import LabeledInstancesHook
@@ -205,4 +209,43 @@ def test_the_hook_wants_a_semi_supervised_dataset(mixed, tmp_path):
     unlabeled = SimpleNamespace(labeled=None)
     with pytest.raises(UserError, match='SemiPoseDataset'):
         LabeledInstancesHook().before_train(runner_of(unlabeled, tmp_path))
-    assert unlabeled_config(mixed)
+
+
+class Nothing(BaseModel):
+    """A model that learns nothing from what it gets."""
+
+    def __init__(self) -> None:
+        super().__init__(data_preprocessor=dict(type='mmengine.BaseDataPreprocessor'))
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, inputs, data_samples=None, mode='loss'):
+        """A loss without data."""
+        return dict(loss=self.weight.sum())
+
+
+def test_a_run_leaves_the_record_in_its_folder(drawn, tmp_path):
+    loader = dict(
+        batch_size=4, num_workers=0, dataset=semi_config(drawn),
+        sampler=dict(type='mmdistill.RatioSampler', batch_size=4, ratios=(1, 1)),
+        collate_fn=dict(type='pseudo_collate'),
+    )  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()):
+        runner = Runner(
+            Nothing(), str(tmp_path), train_dataloader=loader,
+            train_cfg=dict(type='mmdistill.IterTrainLoop', max_iters=1),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)), default_scope='mmpose',
+            custom_hooks=[dict(type='mmdistill.LabeledInstancesHook')],
+            default_hooks=dict(checkpoint=None), experiment_name=tmp_path.name,
+            log_level='ERROR',
+        )  # fmt: skip
+        runner.train()
+    record = json.loads((tmp_path / 'labeled_instances.json').read_text())
+    assert record['ids'] == runner.train_dataloader.dataset.labeled.instance_ids
+    assert len(record['ids']) == 5
+
+
+def test_other_kinds_of_datasets_are_refused(drawn):
+    config = labeled_config(drawn)
+    config['dataset']['data_mode'] = 'bottomup'
+    with pytest.raises(UserError, match='CocoDataset is no mmpose dataset of data_mode topdown'):
+        build(config)

@@ -15,7 +15,6 @@ from data_cases import (
 from mmpose.datasets.datasets import CocoDataset
 
 from mmdistill.core.errors import UserError
-from mmdistill.pose.coco_files import FAR_OUTSIDE, clip_boxes, misplaced_joints, some
 from mmdistill.registry import DATASETS
 
 META = dict(from_file='configs/_base_/datasets/coco.py')
@@ -207,21 +206,6 @@ def test_a_filter_by_labels_needs_them(root):
     write_annotations(root, content)
     with pytest.raises(UserError, match='has no num_keypoints'):
         build(root, with_keypoints_only=True)
-
-
-def test_boxes_are_clipped_where_the_size_is_known():
-    boxes = np.array([[-5, 2, 20, 100], [-5, 2, 20, 100]], float)
-    clipped = clip_boxes(boxes, np.array([[10, 50], [0, 0]]))
-    assert clipped.tolist() == [[0, 2, 9, 49], [-5, 2, 15, 102]]
-
-
-def test_joints_a_little_outside_are_fine():
-    edge = 80 * (1 + FAR_OUTSIDE)
-    near, far = person(1, 1), person(2, 1)
-    near['keypoints'][0], far['keypoints'][0] = edge, edge + 1
-    wrong = misplaced_joints([near, far, dict(id=3)], {1: (80, 60)})
-    assert list(wrong) == [2] and misplaced_joints([far], {}) == {}
-    assert some([1, 2]) == '1, 2' and some(list(range(9))) == '0, 1, 2, 3, 4 and 4 more'
 
 
 def test_samples_do_not_share_memory(root):

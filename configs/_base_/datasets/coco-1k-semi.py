@@ -48,7 +48,6 @@ val_dataloader = dict(
     batch_size=64,
     num_workers=4,
     persistent_workers=True,
-    drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
     dataset=dict(
         type='CocoDataset',
