@@ -1,0 +1,3 @@
+# COCO with 10000 labelled people.
+_base_ = ['coco-1k-semi.py']
+train_dataloader = dict(dataset=dict(labeled=dict(indices=10000)))
