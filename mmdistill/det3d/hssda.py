@@ -17,6 +17,11 @@ What the paper's text leaves open follows the official code. Deviations and swit
 * stored boxes are never corrected (B8): ``high.refresh=True`` forgets boxes that no longer
   pass the low thresholds (ours);
 * threshold pools of the view overlap take all pairs (B9): ``pairs='best'`` takes one a box;
+* a round sees one augmented view (the paper). With few labelled frames the pool of overlaps is
+  small and depends on that draw: ``pool_views=N`` adds those of further views of the labelled
+  frames (ours);
+* the high threshold is the centre of the upper cluster: ``thresholds.high_at='boundary'`` lowers it
+  to the border of the clusters (ours), for trainings with fewer rounds than the paper's;
 * pedestrians get no ambiguous labels in the official code, against the paper:
   ``ambiguous.exclude_classes=('Pedestrian',)`` (default: none excluded);
 * the soft weight is the product of ``ambiguous.weight`` scores: ``('cls', 'objectness')`` in
@@ -104,9 +109,10 @@ class HSSDA(SemiDet3D):
         teacher_view: the teacher's augmented view.
         scores: score providers, by name or config.
         thresholds: config of the dual-threshold filter; without ``type`` the arguments of
-            ``DualThresholdFilter`` (``init``, ``min_pool``, ``decimals``).
+            ``DualThresholdFilter`` (``init``, ``min_pool``, ``decimals``, ``high_at``).
         match_iou: overlap sum from which a prediction counts as trusted.
         pairs: ``'all'`` or ``'best'``, see :func:`view_pairs`.
+        pool_views: augmented views of labelled frames that fill the pool of overlaps (1).
         high: ``min_points`` (more than 5 in the paper's code: 6), ``refresh``; None: no mining.
         ambiguous: ``weight`` (score names), ``exclude_classes``; None: no soft labels.
         low: ``score_thr`` of boxes whose points are removed; None: no removal.
@@ -124,6 +130,7 @@ class HSSDA(SemiDet3D):
         thresholds: dict | None = None,
         match_iou: float = 0.5,
         pairs: str = 'all',
+        pool_views: int = 1,
         high: Mapping | None = DEFAULTS,
         ambiguous: Mapping | None = DEFAULTS,
         low: Mapping | None = DEFAULTS,
@@ -132,6 +139,8 @@ class HSSDA(SemiDet3D):
         super().__init__(**shared)
         if pairs not in ('all', 'best'):
             raise UserError(f"pairs must be 'all' or 'best', got {pairs!r}")
+        if not isinstance(pool_views, int) or pool_views < 1:
+            raise UserError(f'pool_views must be a number from 1 on, got {pool_views!r}')
         if not 0 < match_iou <= 1:
             raise UserError(f'match_iou must lie in (0, 1], got {match_iou}')
         decimals = (thresholds or {}).get('decimals')
@@ -149,7 +158,7 @@ class HSSDA(SemiDet3D):
         self.filter = ROOT_MODELS.build(filter_cfg)
         self.store = PseudoLabelStore()
         self.refresh_buffers = ['filter', 'store']
-        self.match_iou, self.pairs = match_iou, pairs
+        self.match_iou, self.pairs, self.pool_views = match_iou, pairs, pool_views
         self.high = _options('high', high, dict(min_points=6, refresh=False))
         self.ambiguous = _options(
             'ambiguous', ambiguous, dict(weight=tuple(self.score_names), exclude_classes=())
@@ -168,15 +177,19 @@ class HSSDA(SemiDet3D):
 
     def judge(self, points: Any, frames: list[int], purpose: int) -> tuple[BoxBatch, BoxBatch, Any]:
         """Teacher's boxes of both views in raw coordinates and (B, N, S) scores of the raw view."""
+        weak, extra = self.teacher_predict(points)
+        other = self.other_view(points, frames, purpose)
+        scores = [provider(weak, other, extra) for provider in self.providers]
+        return weak, other, torch.stack(scores, -1)
+
+    def other_view(self, points: Any, frames: list[int], purpose: int) -> BoxBatch:
+        """Teacher's boxes of an augmented view, in raw coordinates."""
         generators = self.generators(frames, purpose)
         uniform = torch.stack([torch.rand(3, generator=g) for g in generators])
         view = self.teacher_view.draw(uniform).to(points.points.device)
         moved = type(points)(view.points(points.points, points.sample), points.sample, points.batch)
-        weak, extra = self.teacher_predict(points)
         other, _ = self.teacher_predict(moved)
-        other = other.with_boxes(view.inverse().boxes(other.boxes))
-        scores = [provider(weak, other, extra) for provider in self.providers]
-        return weak, other, torch.stack(scores, -1)
+        return other.with_boxes(view.inverse().boxes(other.boxes))
 
     def kept_boxes(self, scenes: SceneBatch) -> BoxBatch:
         """Ground truth of labelled scenes and stored (high) boxes of unlabelled ones."""
@@ -244,6 +257,7 @@ class HSSDA(SemiDet3D):
         """Teacher's judgement of whole scenes, one record of CPU tensors per frame."""
         kept = self.kept_boxes(scenes)
         weak, other, scores = self.judge(scenes.points, scenes.frames, purpose=2)
+        pools = self.overlap_pools(scenes, weak, other, kept)
         trusted = overlap_sum(weak, kept)
         inside = points_in_batch_boxes(
             scenes.points.points[:, :3], scenes.points.sample, weak.boxes, weak.valid
@@ -252,9 +266,6 @@ class HSSDA(SemiDet3D):
         counts.index_add_(0, scenes.points.sample, inside.to(counts.dtype))
         records = []
         for row, frame in enumerate(scenes.frames):
-            own = torch.tensor([row], device=weak.boxes.device)
-            pair = [each.select(own) for each in (weak, other, kept)]
-            overlaps, classes = view_pairs(*pair, self.match_iou, self.pairs, self.view_iou)
             valid = weak.valid[row]
             record = dict(
                 boxes=weak.boxes[row][valid],
@@ -262,12 +273,34 @@ class HSSDA(SemiDet3D):
                 scores=scores[row][valid],
                 trusted=trusted[row][valid],
                 points=counts[row][valid],
-                pair_iou=overlaps,
-                pair_label=classes,
+                pair_iou=pools[row][0],
+                pair_label=pools[row][1],
             )
             record = {name: value.cpu() for name, value in record.items()}
             records.append(dict(record, frame=frame, labeled=scenes.labeled[row]))
         return records
+
+    def overlap_pools(
+        self, scenes: SceneBatch, weak: BoxBatch, other: BoxBatch, kept: BoxBatch
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Per scene, what it adds to the pool of view overlaps: overlaps and classes."""
+        every = torch.arange(len(weak), device=weak.boxes.device)
+        views = [(every, other)]
+        labeled = every[torch.tensor(scenes.labeled, device=every.device)]
+        if len(labeled) and self.pool_views > 1:
+            points = scenes.points.select(labeled)
+            frames = [scenes.frames[row] for row in labeled.tolist()]
+            more = range(3, self.pool_views + 2)  # 0 to 2 are purposes of other draws
+            views += [(labeled, self.other_view(points, frames, purpose)) for purpose in more]
+        pools = [([], []) for _ in scenes.frames]
+        for rows, boxes in views:
+            for place, row in enumerate(rows.tolist()):
+                own, here = (torch.tensor([each], device=every.device) for each in (row, place))
+                trio = weak.select(own), boxes.select(here), kept.select(own)
+                found = view_pairs(*trio, self.match_iou, self.pairs, self.view_iou)
+                for column, each in zip(pools[row], found, strict=True):
+                    column.append(each)
+        return [(torch.cat(overlaps), torch.cat(classes)) for overlaps, classes in pools]
 
     def refresh(self, records: list[dict]) -> None:
         """Fits the thresholds and mines the high level; independent of the records' order."""

@@ -104,6 +104,24 @@ def test_fit_is_two_means_of_each_pool():
     assert (made.high >= made.low).all()
 
 
+def test_high_threshold_at_the_border_of_the_clusters():
+    """Half way between the centres; the low threshold stays, and the pool splits there."""
+    generator = torch.Generator().manual_seed(0)
+    pool = torch.rand(60, generator=generator)
+    center, border = (
+        DualThresholdFilter(['car'], ('cls',), decimals=None, high_at=each)
+        for each in ('center', 'boundary')
+    )
+    for each in (center, border):
+        each.fit({('cls', 0): pool})
+    assert torch.equal(center.low, border.low)
+    torch.testing.assert_close(border.high, (center.high + center.low) / 2)
+    upper = pool[pool > border.high[0, 0]]
+    torch.testing.assert_close(upper.mean(), center.high[0, 0], rtol=0, atol=1e-6)
+    with pytest.raises(UserError, match="high_at must be one of .*got 'top'"):
+        DualThresholdFilter(['car'], ('cls',), high_at='top')
+
+
 def test_fit_takes_arrays_and_any_order():
     """Neither the order of scores, of pools, nor the number of ranks they came from counts."""
     pools, first, second = random_pools(), dual(), dual()

@@ -121,6 +121,44 @@ def test_judgement_of_a_frame_does_not_depend_on_its_company(model):
         assert torch.equal(alone_other.boxes[0, :count], other.boxes[frame, :count])
 
 
+@pytest.mark.parametrize('views', [1, 2, 5])
+def test_more_views_of_labelled_frames_fill_the_pool(model, views):
+    """Ours: every view adds what one view gives; unlabelled frames and scores do not change."""
+    scenes = [(0, NEAR, True), (1, NEAR[:3], False), (2, NEAR[:2], True)]
+    records = {}
+    for count in (1, views):
+        made = model(shift=0.4, match_iou=0.2, pool_views=count)
+        made.store.update(
+            dict(
+                frames=torch.tensor([1, 1, 1]),
+                boxes=boxes_of(NEAR[:3])[0],
+                labels=boxes_of(NEAR[:3])[1],
+                scores=torch.ones(3),
+            ),
+            0,
+        )
+        records[count] = made.mine(read(made, *scenes), 0)
+    for one, many in zip(records[1], records[views], strict=True):
+        first = len(one['pair_iou'])
+        assert first > 0 and torch.equal(many['scores'], one['scores'])
+        assert torch.equal(many['pair_iou'][:first], one['pair_iou'])
+        found, labels = [], []
+        for purpose in range(2, 2 + (views if many['labeled'] else 1)):
+            alone = read(made, scenes[one['frame']])
+            weak, other, _ = made.judge(alone.points, alone.frames, purpose)
+            pair = view_pairs(weak, other, made.kept_boxes(alone), 0.2, 'all')
+            found.append(pair[0])
+            labels.append(pair[1])
+        torch.testing.assert_close(many['pair_iou'], torch.cat(found))
+        assert torch.equal(many['pair_label'], torch.cat(labels))
+
+
+@pytest.mark.parametrize('value', [0, 1.5])
+def test_views_of_the_pool_are_a_number_from_one_on(hssda, value):
+    with pytest.raises(UserError, match='pool_views must be a number from 1 on'):
+        hssda(pool_views=value)
+
+
 # ------------------------------------------------------------------ pools
 
 

@@ -10,6 +10,7 @@ from mmdistill.core.errors import UserError, did_you_mean
 from mmdistill.core.filters.two_means import two_means
 from mmdistill.registry import MODELS
 
+HIGH_AT = ('center', 'boundary')
 DEFAULT_INIT = dict(cls=0.99, objectness=0.95, view_iou=0.93)
 
 
@@ -39,9 +40,13 @@ class DualThresholdFilter(nn.Module):
         min_pool: least number of scores to fit a class (official code: 3).
         decimals: decimals that fitted thresholds keep, the rest is cut off (official code: 2);
             None keeps all.
+        high_at: ``'center'``: the high threshold is the centre of the upper cluster (the paper),
+            which half of the good predictions do not reach; ``'boundary'``: it is the border of
+            the clusters, half way between their centres (ours, for trainings with few rounds).
 
     Raises:
-        UserError: a score without an initial threshold, or a threshold of an unknown score.
+        UserError: a score without an initial threshold, a threshold of an unknown score, or
+            another place of the high threshold.
     """
 
     def __init__(
@@ -51,8 +56,11 @@ class DualThresholdFilter(nn.Module):
         init: Mapping[str, float] | None = None,
         min_pool: int = 3,
         decimals: int | None = 2,
+        high_at: str = 'center',
     ) -> None:
         super().__init__()
+        if high_at not in HIGH_AT:
+            raise UserError(f'high_at must be one of {HIGH_AT}, got {high_at!r}')
         for name in init or {}:
             if name not in scores:
                 raise UserError(
@@ -66,7 +74,7 @@ class DualThresholdFilter(nn.Module):
         if isinstance(class_names, int):
             class_names = [str(label) for label in range(class_names)]
         self.class_names, self.score_names = list(class_names), list(scores)
-        self.min_pool, self.decimals = min_pool, decimals
+        self.min_pool, self.decimals, self.high_at = min_pool, decimals, high_at
         start = torch.tensor([[float(init[name])] * len(self.class_names) for name in scores])
         self.register_buffer('high', start.clone())
         self.register_buffer('low', start.clone())
@@ -99,6 +107,8 @@ class DualThresholdFilter(nn.Module):
                 except ValueError as error:
                     where = f'scores {name!r} of class {self.class_names[column]!r}'
                     raise UserError(f'{where}: {error}') from error
+                if self.high_at == 'boundary':
+                    large = (small + large) / 2
                 high[row, column] = floor_decimals(large, self.decimals)
                 low[row, column] = floor_decimals(small, self.decimals)
         self.high.copy_(high)
