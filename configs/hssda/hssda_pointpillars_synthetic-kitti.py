@@ -21,11 +21,15 @@ model = dict(
     class_names=_base_.class_names,
     student_view=dict(flip_prob=0.5, rotation=(-0.785, 0.785), scale=(0.95, 1.05)),
     teacher_view=dict(flip_prob=1.0, rotation=(-0.785, 0.785), scale=(0.91, 1.12)),
-    object_bank=dict(sample_groups=dict(Car=8, Pedestrian=8, Cyclist=8), min_points=5),
+    object_bank=dict(
+        sample_groups=dict(Car=8, Pedestrian=8, Cyclist=8), min_points=5, use_ground_plane=True
+    ),
     scores=('cls', 'view_iou'),
     # A pedestrian is two pillars wide: an overlap of a quarter is a find (the paper: a half).
     match_iou=0.25,
-    thresholds=dict(init=dict(cls=0.99, view_iou=0.93)),
+    # One round instead of the paper's many, and pools of a dozen objects per class.
+    thresholds=dict(init=dict(cls=0.99, view_iou=0.93), high_at='boundary'),
+    pool_views=8,
     low=dict(score_thr=0.05),
     # 450 steps are too few to learn every patch at every place: shuffle one scene in four.
     shuffle=dict(grid=(2, 2), unshuffle_at='neck', prob=0.25),

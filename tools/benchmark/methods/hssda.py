@@ -34,7 +34,7 @@ class Sizes:
     shorter: int = 1
 
 
-FULL = Sizes(train=160, val=60)
+FULL = Sizes(train=160, val=150)
 QUICK = Sizes(train=40, val=12, shorter=20)
 
 ROWS: Mapping[str, tuple[str, str, Mapping[str, object]]] = {
