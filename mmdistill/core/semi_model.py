@@ -21,8 +21,8 @@ class SemiModel(BaseModel):
     The teacher has no gradient and stays in evaluation mode whatever the loop does. What must
     survive a restart is in buffers: ``teacher_steps`` (optimizer steps that the teacher
     followed), ``skipped_steps`` (those of them that were refused because the student was not
-    finite) and ``unsup_weight``. ``cur_iter`` is set by the teacher's hook and keys random
-    draws; ``pseudo_stats`` is where a method leaves the counts of a step
+    finite) and ``unsup_weight``. ``cur_iter`` is set by our training loops (and by the teacher's
+    hook) and keys random draws; ``pseudo_stats`` is where a method leaves the counts of a step
     (:class:`mmdistill.core.pseudo.PseudoStats`).
 
     A method replaces :meth:`loss`, or only :meth:`pseudo_samples`. Methods with thresholds
@@ -64,7 +64,7 @@ class SemiModel(BaseModel):
         self.student, self.teacher = student, teacher
         self.sup_weight, self.predict_on = train['sup_weight'], test['predict_on']
         self.branch(self.predict_on)
-        self._teacher_from_student()
+        self._followers_from_student((self.teacher,))
         self.teacher.requires_grad_(False).eval()
         self.register_buffer('teacher_steps', torch.zeros((), dtype=torch.long))
         self.register_buffer('skipped_steps', torch.zeros((), dtype=torch.long))
@@ -73,12 +73,17 @@ class SemiModel(BaseModel):
         self.cur_iter = 0
         self.pseudo_stats: Any = None
 
-    def _teacher_from_student(self) -> None:
-        """Makes the teacher a copy of the student, buffers outside the state dict included."""
-        self.teacher.load_state_dict(self.student.state_dict())
+    def followers(self) -> tuple[nn.Module, ...]:
+        """Networks that start as copies of the student: a frozen teacher, others of a method."""
+        return (self.teacher,) if self.teacher_frozen else ()
+
+    def _followers_from_student(self, followers: Sequence[nn.Module] | None = None) -> None:
+        """Makes copies of the student, buffers outside the state dict included."""
         hidden = dict(self.student.named_buffers())
-        for name, buffer in self.teacher.named_buffers():
-            buffer.copy_(hidden[name])
+        for follower in self.followers() if followers is None else followers:
+            follower.load_state_dict(self.student.state_dict())
+            for name, buffer in follower.named_buffers():
+                buffer.copy_(hidden[name])
 
     def init_weights(self) -> None:
         """Initialises the student; the teacher starts as its copy, then checkpoints are read.
@@ -92,11 +97,11 @@ class SemiModel(BaseModel):
         configs = [given] if isinstance(given, dict) else list(given or [])
         pretrained = [each for each in configs if each['type'] in ('Pretrained', PretrainedInit)]
         self.init_cfg = [each for each in configs if each not in pretrained] or None
-        if self.teacher_frozen and isinstance(self.teacher, BaseModule):
-            self.teacher._is_init = True
+        for follower in self.followers():
+            if isinstance(follower, BaseModule):
+                follower._is_init = True  # it becomes a copy: reads no file, draws no number
         super().init_weights()
-        if self.teacher_frozen:
-            self._teacher_from_student()
+        self._followers_from_student()
         self.init_cfg = given
         if pretrained:
             initialize(self, pretrained)

@@ -237,6 +237,11 @@ class SemiPose(SemiModel):
     ) -> tuple[list[Tensor] | None, list[Tensor] | None]:
         """Heatmaps of all levels of labelled and hard views; None where there is no image."""
         parts = [each for each in (labeled, hard) if each is not None and len(each)]
+        if not parts:
+            raise UserError(
+                'the batch has no labelled people, and the others teach nothing (yet): give the '
+                "sampler ratios like (1, 1), or the method a teacher's weight above 0"
+            )
         if self.joint_forward or len(parts) == 1:
             sizes = [len(each) for each in parts]
             joint = [level.split(sizes) for level in self.levels(self.student, torch.cat(parts))]

@@ -33,6 +33,7 @@ Switches for what is open, and for the peers that share the code:
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,9 @@ class TRS(SemiPose):
         **shared: Any,
     ) -> None:
         teacher_cfg = _options('teacher', teacher, dict(mode='ema', weight=1.0, mutual=True))
-        reviewer_cfg = reviewer and _options('reviewer', reviewer, dict(weight=0.5))
+        reviewer_cfg = None
+        if reviewer is not None:
+            reviewer_cfg = _options('reviewer', reviewer, dict(weight=0.5))
         mode = teacher_cfg['mode']
         for name, value, known in (
             ('teacher.mode', mode, TEACHER_MODES),
@@ -102,7 +105,11 @@ class TRS(SemiPose):
             if value not in known:
                 raise UserError(f'{name} must be one of {known}, got {value!r}')
         lam_t, lam_r = teacher_cfg['weight'], reviewer_cfg['weight'] if reviewer_cfg else 0.0
-        for name, value in (('teacher.weight', lam_t), ('reviewer.weight', lam_r)):
+        for name, value in (
+            ('teacher.weight', lam_t),
+            ('reviewer.weight', lam_r),
+            ('confidence', confidence),
+        ):
             if not 0 <= value < float('inf'):
                 raise UserError(f'{name} must be at least 0, got {value}')
         self.__dict__['teacher_frozen'] = mode != 'grad'
@@ -111,7 +118,10 @@ class TRS(SemiPose):
         self.lam_t, self.lam_r = float(lam_t), float(lam_r)
         self.confidence, self.masks = confidence, masks
         self.mask_out_of_view, self.pseudo_bn = mask_out_of_view, pseudo_bn
-        self.hard_view = None if hard_view is None else ViewRange(**hard_view)
+        self.hard_view = None
+        if hard_view is not None:
+            known = {field.name: field.default for field in fields(ViewRange)}
+            self.hard_view = ViewRange(**_options('hard_view', hard_view, known))
         mixes = [] if mix is None else [mix] if isinstance(mix, Mapping) else list(mix)
         self.mixes = [ROOT_TASK_UTILS.build(dict(each)) for each in mixes]
         if mode == 'grad':
@@ -124,13 +134,10 @@ class TRS(SemiPose):
         self.collapse_stats: CollapseStats | None = None
         self.class_names = ['joint']
 
-    def init_weights(self) -> None:
-        """Initialises student and teacher; the reviewer starts as the teacher, or the student."""
-        first = not self.is_init
-        super().init_weights()
-        if first and self.reviewer is not None:
-            source = self.teacher if self.teacher_frozen else self.student
-            self.reviewer.load_state_dict(source.state_dict())
+    def followers(self) -> tuple[nn.Module, ...]:
+        """A frozen teacher, and the reviewer."""
+        reviewer = () if self.reviewer is None else (self.reviewer,)
+        return (*super().followers(), *reviewer)
 
     def train(self, mode: bool = True) -> 'TRS':
         """Sets the student's mode (and a gradient teacher's); reviewers stay in evaluation mode."""
@@ -259,7 +266,7 @@ class TRS(SemiPose):
         seen = batch.crops.swap(seen.to(kept.device, non_blocking=True) > 0, batch.flip_indices)
         away = (self.grid.to_input(places) - truth).norm(dim=-1)
         right = kept & seen & (away <= PCK_SHARE * max(self.grid.input_size))
-        counts['kept'] = (kept & seen).sum()[None]
+        counts.update(kept=(kept & seen).sum()[None], total=seen.sum()[None])
         return PseudoStats(true_positive=right.sum()[None], hidden=seen.sum()[None], **counts)
 
     # ---------------------------------------------------------------- a teacher by gradient

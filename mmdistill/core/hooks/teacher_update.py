@@ -24,6 +24,13 @@ def bare_model(runner: Runner) -> SemiModel:
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
+def tell_position(runner: Runner) -> None:
+    """Sets ``cur_iter`` of a :class:`SemiModel`, whose random draws are functions of it."""
+    model = bare_model(runner)
+    if isinstance(model, SemiModel):
+        model.cur_iter = runner.iter
+
+
 def require(runner: Runner, hook: Hook, *names: str) -> None:
     """Refuses a model without the attributes that a hook works on.
 

@@ -1,11 +1,13 @@
 """Training by epochs that resumes exactly, also within an epoch."""
 
 import bisect
+from typing import Any
 
 import torch
 from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import DataLoader
 
+from mmdistill.core.hooks.teacher_update import tell_position
 from mmdistill.core.positioned_data import positioned_loader
 from mmdistill.registry import LOOPS
 
@@ -74,6 +76,11 @@ class EpochTrainLoop(EpochBasedTrainLoop):
         self.val_pending = self._val_is_due(self._epoch + 1)
         runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        """One iteration; a student-teacher model learns which one it is."""
+        tell_position(self.runner)
+        super().run_iter(idx, data_batch)
 
     def _validate(self) -> None:
         """Runs the validation that is due."""

@@ -1,12 +1,14 @@
 """Training by iterations that resumes at its position instead of replaying the data."""
 
 import bisect
+from typing import Any
 
 import torch
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
+from mmdistill.core.hooks.teacher_update import tell_position
 from mmdistill.core.positioned_data import positioned_loader
 from mmdistill.registry import LOOPS
 
@@ -91,6 +93,11 @@ class IterTrainLoop(IterBasedTrainLoop):
             self._decide_current_val_interval()
             if self.val_pending:
                 self._validate()
+
+    def run_iter(self, data_batch: Any) -> None:
+        """One iteration; a student-teacher model learns which one it is."""
+        tell_position(self.runner)
+        super().run_iter(data_batch)
 
     def _validate(self) -> None:
         """Runs the validation that is due."""
