@@ -29,6 +29,7 @@ class PictureSettings:
         occluders: chance of each person to have a thing in front.
         noise: largest standard deviation of the sensor's noise, grey levels of 255.
         blur: largest standard deviation of the lens's blur, pixels.
+        upright: people stand or walk, face the camera and are not cut by the border.
     """
 
     size: int = 160
@@ -36,6 +37,7 @@ class PictureSettings:
     occluders: float = 0.4
     noise: float = 9.0
     blur: float = 1.0
+    upright: bool = False
 
     def __post_init__(self) -> None:
         """Checks the ranges.
@@ -89,13 +91,17 @@ class Picture:
     people: tuple[Person, ...]
 
 
-def _place(rng: _Rng, posed: Posed, height: float, size: int, count: int) -> View:
+def _place(rng: _Rng, posed: Posed, height: float, want: PictureSettings, count: int) -> View:
     """Draws where in the picture a body stands and how large it is."""
+    size = want.size
     flat = posed.points()[:, :2] * (1, -1)
     low, high = flat.min(0) - 0.04 * height, flat.max(0) + 0.04 * height
     top, bottom = (0.58, 1.1) if count == 1 else (0.5, 0.92) if count == 2 else (0.42, 0.8)
     tall = rng.uniform(top, bottom) * (0.75 + 0.25 * height / 1.7)
-    if rng.random() < 0.14:  # near the camera, cut by the border
+    near = rng.random() < 0.14 and not want.upright
+    if want.upright:
+        tall = min(tall, 0.95)
+    if near:  # cut by the border
         tall *= rng.uniform(1.4, 2.0)
         y = rng.uniform(-0.05, 0.25) * size - low[1] * tall * size / height
     else:
@@ -126,14 +132,16 @@ def compose(rng: _Rng, settings: PictureSettings) -> list[Person]:
     taken: list[np.ndarray] = []
     for _ in range(count):
         body, outfit = draw_body(rng), draw_outfit(rng)
-        pose, kind = draw_pose(rng, pitch)
+        pose, kind = draw_pose(rng, pitch, settings.upright)
         posed = pose_body(body, pose)
         seat = draw_colour(rng) if kind == 'sit' and rng.random() < 0.75 else None
         for _ in range(6):
-            view = _place(rng, posed, body.height, settings.size, count)
+            view = _place(rng, posed, body.height, settings, count)
             joints = view(posed.joints)
             inside = ((joints > 0) & (joints < settings.size - 1)).all(1).sum()
-            if inside >= 7 and all(_overlap(joints, other) < 0.45 for other in taken):
+            if inside >= (17 if settings.upright else 7) and all(
+                _overlap(joints, other) < 0.45 for other in taken
+            ):
                 break
         taken.append(joints)
         people.append(Person(body, pose, outfit, view, seat))

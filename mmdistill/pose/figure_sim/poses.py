@@ -29,8 +29,23 @@ def draw_body(rng: _Rng) -> Body:
     )
 
 
-def draw_yaw(rng: _Rng) -> float:
-    """A direction of the body: front, back, side or any, radians."""
+UPRIGHT = ('stand', 'walk')
+"""What the legs of upright people do."""
+PLAIN_ARMS = ('hang', 'swing', 'up', 'out')
+"""What their arms do."""
+
+
+def _among(weights: dict[str, float], chosen: tuple[str, ...] | None) -> tuple[list, list]:
+    """Names and shares of some kinds, all of them by default; the shares sum up to 1."""
+    names = [name for name in weights if chosen is None or name in chosen]
+    total = sum(weights[name] for name in names) if chosen else 1.0
+    return names, [weights[name] / total for name in names]
+
+
+def draw_yaw(rng: _Rng, upright: bool = False) -> float:
+    """A direction of the body: front, back, side or any, radians; upright people face us."""
+    if upright:
+        return float(np.radians(rng.normal(0, 25)))
     kind = rng.choice(4, p=(0.33, 0.17, 0.22, 0.28))
     if kind == 3:
         return float(rng.uniform(-np.pi, np.pi))
@@ -113,16 +128,18 @@ def _arms(rng: _Rng, kind: str, stride: np.ndarray) -> tuple[np.ndarray, np.ndar
     return shoulders, elbows
 
 
-def draw_pose(rng: _Rng, pitch: float = 0.0) -> tuple[Pose, str]:
+def draw_pose(rng: _Rng, pitch: float = 0.0, upright: bool = False) -> tuple[Pose, str]:
     """A random pose and what its legs do, a key of :data:`LEGS`.
 
     Args:
         rng: source of randomness.
         pitch: of the camera, see :class:`Pose`.
+        upright: they stand or walk and face the camera.
     """
-    kind = str(rng.choice(list(LEGS), p=list(LEGS.values())))
+    names, shares = _among(LEGS, UPRIGHT if upright else None)
+    kind = str(rng.choice(names, p=shares))
     hips, knees, spine = _legs(rng, kind)
-    names, shares = list(ARMS), list(ARMS.values())
+    names, shares = _among(ARMS, PLAIN_ARMS if upright else None)
     shoulders, elbows = _arms(rng, str(rng.choice(names, p=shares)), hips[:, 0])
     if rng.random() < 0.35:  # each arm does something else
         other = _arms(rng, str(rng.choice(names, p=shares)), hips[:, 0])
@@ -130,7 +147,7 @@ def draw_pose(rng: _Rng, pitch: float = 0.0) -> tuple[Pose, str]:
         shoulders[one], elbows[one] = other[0][one], other[1][one]
     neck = np.clip(rng.normal((0, 4, 0), (26, 11, 8)), (-65, -25, -22), (65, 35, 22))
     pose = Pose(
-        yaw=draw_yaw(rng),
+        yaw=draw_yaw(rng, upright),
         roll=float(np.radians(rng.normal(0, 3.5))),
         pitch=pitch,
         spine=np.radians(spine),
