@@ -99,7 +99,9 @@ def person(labeled, generator, two=False):
     joints = torch.rand(1, JOINTS, 2, generator=generator) * span
     seen = (torch.rand(1, JOINTS, generator=generator) < 0.8).float()
     crop = np.eye(2, 3, dtype=np.float32)
-    meta = dict(labeled=labeled, flip_indices=list(FLIP), crop=np.stack([crop] * 2) if two else crop)
+    meta = dict(
+        labeled=labeled, flip_indices=list(FLIP), crop=np.stack([crop] * 2) if two else crop
+    )
     sample = PoseDataSample(metainfo=meta)
     if labeled:
         sample.gt_instances = InstanceData(keypoints=joints, keypoints_visible=seen)

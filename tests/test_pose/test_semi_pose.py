@@ -5,8 +5,8 @@ import copy
 import numpy as np
 import pytest
 import torch
-from mmpose.codecs import MSRAHeatmap, UDPHeatmap
 from mmengine.structures import InstanceData
+from mmpose.codecs import MSRAHeatmap, UDPHeatmap
 from mmpose.datasets.transforms import GenerateTarget
 from mmpose.structures import PoseDataSample
 from semi_cases import (
@@ -97,9 +97,9 @@ def test_auxiliary_heads_of_weight_0_leave_the_main_head_alone_and_get_gradients
     data = batch(3, 0)
     model, host = semi(aux=silent), plain(aux=silent)
     found = gradients(model, data)
-    host.parse_losses(
-        host(**host.data_preprocessor(host_batch(data, MSRA), True), mode='loss')
-    )[0].backward()
+    host.parse_losses(host(**host.data_preprocessor(host_batch(data, MSRA), True), mode='loss'))[
+        0
+    ].backward()
     for name, value in host.named_parameters():
         assert torch.allclose(of(found, 'student')[name], value.grad, rtol=1e-4, atol=1e-8), name
     heads = of(found, 'levels')
@@ -151,7 +151,9 @@ def test_loss_leaves_no_trace_but_the_students_statistics():
     model = semi(aux=AUX)
     before = copied(model)
     first = losses_of(model, batch())
-    changed = [name for name, value in copied(model).items() if not torch.equal(value, before[name])]
+    changed = [
+        name for name, value in copied(model).items() if not torch.equal(value, before[name])
+    ]
     assert changed and all('running_' in n or 'num_batches' in n for n in changed)
     assert all(name.startswith(('student.', 'levels.')) for name in changed)
     second = losses_of(model, batch())
