@@ -1,0 +1,72 @@
+"""TRS on two ranks: one teacher, one reviewer, other people and other draws on each."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from smoke_runs import LAST, config, data_of, load_host
+
+from mmdistill.core.compat import safe_load
+from mmdistill.testing import assert_same_state, cpu_ranks, run_gloo
+from mmdistill.testing.resume_check import run, training_state
+
+FOLLOWERS = ('teacher', 'reviewer')
+
+
+def trained(rank: int, name: str, data: Path, work_dir: Path, iterations: int, resume: bool):
+    """Trains on this rank: which people were seen, the draws, and the state at the end."""
+    from mmengine.hooks import Hook
+
+    from mmdistill.core.hooks.teacher_update import bare_model
+
+    seen, numbers, states = [], [], []
+
+    class Notes(Hook):
+        priority = 'LOWEST'
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            people = [(s.labeled, int(s.id)) for s in data_batch['data_samples']]
+            seen.append((runner.iter, people))
+            numbers.append(float(torch.rand(1, generator=bare_model(runner).generator(0))))
+
+        def after_train(self, runner):
+            states.append({k: v.numpy() for k, v in bare_model(runner).state_dict().items()})
+
+    load_host(name)
+    cfg = config(name, data, work_dir, resume)
+    cfg.train_cfg.max_iters = iterations
+    cfg.merge_from_dict(cpu_ranks()['cfg'])
+    cfg.launcher = 'pytorch'
+    settings = cfg.to_dict()
+    assert run(settings, Notes()) == 0
+    return dict(seen=seen, numbers=numbers, state=states[0])
+
+
+@pytest.mark.parametrize('method', ['trs'])
+def test_two_ranks(method, tmp_path):
+    data = data_of(method, tmp_path)
+    whole, cut = tmp_path / 'whole', tmp_path / 'cut'
+    first, second = run_gloo(trained, 2, method, data, whole, 8, False)
+    for name in first['state']:
+        if name.startswith((*FOLLOWERS, 'student', 'levels')):
+            same = (first['state'][name] == second['state'][name]).all()
+            # the student's statistics are those of a rank's own people
+            assert same or (name.startswith(('student', 'levels')) and 'running' in name), name
+    for key in ('teacher', 'reviewer'):
+        weight = f'{key}.head.final_layer.weight'
+        assert (first['state'][weight] != first['state'][f'student.{weight[len(key) + 1 :]}']).any()
+    assert len(first['seen']) == len(second['seen']) == 8
+    assert set(first['numbers']).isdisjoint(second['numbers']) and len(set(first['numbers'])) == 8
+    for (step, mine), (other_step, theirs) in zip(first['seen'], second['seen'], strict=True):
+        assert step == other_step and [flag for flag, _ in mine] == [True, True, False, False]
+        for kind in (True, False):
+            ids = [{i for flag, i in people if flag == kind} for people in (mine, theirs)]
+            assert ids[0].isdisjoint(ids[1])
+    run_gloo(trained, 2, method, data, cut, 4, False)
+    rest, _ = run_gloo(trained, 2, method, data, cut, 8, True)
+    assert rest['seen'] == first['seen'][4:] and rest['numbers'] == first['numbers'][4:]
+    wanted, found = (safe_load(folder / LAST) for folder in (whole, cut))
+    assert_same_state(found['reviewer'], wanted['reviewer'])
+    whole_state, cut_state = (training_state(folder / LAST) for folder in (whole, cut))
+    for key in ('state_dict', 'optimizer', 'param_schedulers'):
+        assert_same_state(cut_state[key], whole_state[key])
