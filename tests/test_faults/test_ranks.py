@@ -19,7 +19,7 @@ def trained(rank: int, name: str, data: Path, work_dir: Path, iterations: int, r
 
     from mmdistill.core.hooks.teacher_update import bare_model
 
-    seen, numbers, states = [], [], []
+    seen, numbers, states, sizes = [], [], [], []
 
     class Notes(Hook):
         priority = 'LOWEST'
@@ -30,6 +30,7 @@ def trained(rank: int, name: str, data: Path, work_dir: Path, iterations: int, r
             numbers.append(float(torch.rand(1, generator=bare_model(runner).generator(0))))
 
         def after_train(self, runner):
+            sizes.extend(runner.train_dataloader.dataset.source_sizes)
             states.append({k: v.numpy() for k, v in bare_model(runner).state_dict().items()})
 
     load_host(name)
@@ -39,7 +40,7 @@ def trained(rank: int, name: str, data: Path, work_dir: Path, iterations: int, r
     cfg.launcher = 'pytorch'
     settings = cfg.to_dict()
     assert run(settings, Notes()) == 0
-    return dict(seen=seen, numbers=numbers, state=states[0])
+    return dict(seen=seen, numbers=numbers, sizes=sizes, state=states[0])
 
 
 @pytest.mark.parametrize('method', ['trs'])
@@ -59,9 +60,12 @@ def test_two_ranks(method, tmp_path):
     assert set(first['numbers']).isdisjoint(second['numbers']) and len(set(first['numbers'])) == 8
     for (step, mine), (other_step, theirs) in zip(first['seen'], second['seen'], strict=True):
         assert step == other_step and [flag for flag, _ in mine] == [True, True, False, False]
-        for kind in (True, False):
-            ids = [{i for flag, i in people if flag == kind} for people in (mine, theirs)]
-            assert ids[0].isdisjoint(ids[1])
+        assert [flag for flag, _ in theirs] == [True, True, False, False]
+    for kind, size in zip((True, False), first['sizes'], strict=True):
+        steps = size // 4  # in which the ranks together take nobody twice
+        taken = [i for part in (first, second) for _, people in part['seen'][:steps]
+                 for flag, i in people if flag == kind]  # fmt: skip
+        assert steps and len(set(taken)) == len(taken) == 4 * steps
     run_gloo(trained, 2, method, data, cut, 4, False)
     rest, _ = run_gloo(trained, 2, method, data, cut, 8, True)
     assert rest['seen'] == first['seen'][4:] and rest['numbers'] == first['numbers'][4:]
