@@ -111,7 +111,7 @@ def test_teacher_is_the_weighted_history_of_the_student(tmp_path):
 def test_reviewer_moves_at_its_interval_alone(kind, tmp_path):
     options = dict(size=2) if kind == 'Ring' else {}
     hook = follower(type=f'mmdistill.{kind}Reviewer', **options)
-    states = trained(tmp_path, trs(heads=0), hook, iters=5).states
+    states = trained(tmp_path, trs(), hook, iters=5).states
     parts = [of(state, 'reviewer') for state in states]
     students = [of(state, 'student') for state in states]
     for step in (1, 3, 5):
@@ -240,11 +240,14 @@ def plain_config(cfg, work_dir):
     """What a user of mmpose writes for the exported network."""
     parts = dict(
         default_scope='mmpose',
+        data_mode='topdown',
+        dataset_type='CocoDataset',
         model=cfg.model.estimator,
         test_dataloader=cfg.test_dataloader,
         test_cfg={},
         test_evaluator=cfg.test_evaluator,
         work_dir=str(work_dir),
+        visualizer=dict(type='PoseLocalVisualizer', vis_backends=[]),
         log_level='ERROR',
         env_cfg=cfg.env_cfg,
     )
