@@ -13,7 +13,17 @@ from mmdistill.testing.resume_check import run, training_state
 FOLLOWERS = ('teacher', 'reviewer')
 
 
-def trained(rank: int, name: str, data: Path, work_dir: Path, iterations: int, resume: bool):
+def three_runs(rank: int, name: str, data: Path, folder: Path) -> dict:
+    """A whole training on this rank, half of one, and its rest, which a resume gives."""
+    load_host(name)
+    return dict(
+        whole=trained(name, data, folder / 'whole', 8, False),
+        half=trained(name, data, folder / 'cut', 4, False),
+        rest=trained(name, data, folder / 'cut', 8, True),
+    )
+
+
+def trained(name: str, data: Path, work_dir: Path, iterations: int, resume: bool) -> dict:
     """Trains on this rank: which people were seen, the draws, and the state at the end."""
     from mmengine.hooks import Hook
 
@@ -33,7 +43,6 @@ def trained(rank: int, name: str, data: Path, work_dir: Path, iterations: int, r
             sizes.extend(runner.train_dataloader.dataset.source_sizes)
             states.append({k: v.numpy() for k, v in bare_model(runner).state_dict().items()})
 
-    load_host(name)
     cfg = config(name, data, work_dir, resume)
     cfg.train_cfg.max_iters = iterations
     cfg.merge_from_dict(cpu_ranks()['cfg'])
@@ -46,8 +55,9 @@ def trained(rank: int, name: str, data: Path, work_dir: Path, iterations: int, r
 @pytest.mark.parametrize('method', ['trs'])
 def test_two_ranks(method, tmp_path):
     data = data_of(method, tmp_path)
-    whole, cut = tmp_path / 'whole', tmp_path / 'cut'
-    first, second = run_gloo(trained, 2, method, data, whole, 8, False)
+    ranks = run_gloo(three_runs, 2, method, data, tmp_path, timeout=900)
+    first, second = (each['whole'] for each in ranks)
+    rest, whole, cut = ranks[0]['rest'], tmp_path / 'whole', tmp_path / 'cut'
     for name in first['state']:
         if name.startswith((*FOLLOWERS, 'student', 'levels')):
             same = (first['state'][name] == second['state'][name]).all()
@@ -66,8 +76,6 @@ def test_two_ranks(method, tmp_path):
         taken = [i for part in (first, second) for _, people in part['seen'][:steps]
                  for flag, i in people if flag == kind]  # fmt: skip
         assert steps and len(set(taken)) == len(taken) == 4 * steps
-    run_gloo(trained, 2, method, data, cut, 4, False)
-    rest, _ = run_gloo(trained, 2, method, data, cut, 8, True)
     assert rest['seen'] == first['seen'][4:] and rest['numbers'] == first['numbers'][4:]
     wanted, found = (safe_load(folder / LAST) for folder in (whole, cut))
     assert_same_state(found['reviewer'], wanted['reviewer'])
