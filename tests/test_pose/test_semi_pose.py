@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from mmengine.structures import InstanceData
-from mmpose.codecs import MSRAHeatmap, UDPHeatmap
 from mmpose.datasets.transforms import GenerateTarget
 from mmpose.structures import PoseDataSample
 from semi_cases import (
@@ -223,7 +222,3 @@ def test_other_heads_and_codecs_are_refused_in_words():
 def test_a_batch_that_teaches_nothing_is_refused_in_words():
     with pytest.raises(UserError, match='no labelled people'):
         losses_of(semi(), batch(0, 2))
-
-
-def test_the_codecs_of_mmpose_are_those_of_the_tests():
-    assert {MSRAHeatmap.__name__, UDPHeatmap.__name__} == {MSRA['type'], UDP['type']}
