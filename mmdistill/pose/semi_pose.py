@@ -91,10 +91,16 @@ class SemiPosePreprocessor(BaseDataPreprocessor):
         self.host = MMPOSE_MODELS.build(host)
 
     def forward(self, data: Any, training: bool = False) -> Any:
-        """Casts and normalises a batch; crops of two views, (2, 3, H, W), stay side by side."""
+        """Casts and normalises a batch; crops of two views, (2, 3, H, W), stay side by side.
+
+        Where only some people have two crops, the single crop of the others stands for both.
+        """
         if not training:
             return self.host(data, False)
-        crops = torch.stack(list(data['inputs']))
+        crops = list(data['inputs'])
+        if len({crop.dim() for crop in crops}) > 1:
+            crops = [crop if crop.dim() == 4 else crop.expand(2, *crop.shape) for crop in crops]
+        crops = torch.stack(crops)
         flat = crops.flatten(0, -4)
         images = self.host(dict(inputs=flat, data_samples=[]), False)['inputs']
         images = images.view(*crops.shape[:-3], *images.shape[-3:])
@@ -302,16 +308,18 @@ def heatmap_head(estimator: nn.Module) -> HeatmapHead:
     return head
 
 
+def batch_norms(network: nn.Module) -> list[nn.Module]:
+    """All batch norms of a network."""
+    return [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+
 @contextmanager
-def batch_statistics(network: nn.Module, active: bool = True) -> Iterator[None]:
+def batch_statistics(norms: Sequence[nn.Module]) -> Iterator[None]:
     """Batch norms use the statistics of the batch and keep their running ones (peers' habit).
 
     Args:
-        network: in evaluation mode; is so again afterwards.
-        active: False does nothing.
+        norms: each is in its own mode again afterwards.
     """
-    kinds = (nn.modules.batchnorm._BatchNorm,)
-    norms = [m for m in network.modules() if isinstance(m, kinds) and active]
     before = [(norm, norm.training, norm.track_running_stats) for norm in norms]
     for norm in norms:
         norm.training, norm.track_running_stats = True, False

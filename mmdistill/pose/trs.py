@@ -45,8 +45,16 @@ from mmdistill.core.errors import UserError, did_you_mean
 from mmdistill.core.pseudo import PseudoStats
 from mmdistill.pose.collapse import CollapseMonitor, CollapseStats, collapse_stats
 from mmdistill.pose.losses import confidence_mask, fused_target
+from mmdistill.pose.multi_level import evaluating
 from mmdistill.pose.peaks import peaks
-from mmdistill.pose.semi_pose import CropBatch, PseudoTargets, SemiPose, Term, batch_statistics
+from mmdistill.pose.semi_pose import (
+    CropBatch,
+    PseudoTargets,
+    SemiPose,
+    Term,
+    batch_norms,
+    batch_statistics,
+)
 from mmdistill.pose.views import Affine, ViewRange
 from mmdistill.pose.warp import warp
 from mmdistill.registry import MODELS
@@ -159,18 +167,16 @@ class TRS(SemiPose):
         """(B, K, h, w) heatmaps of a network that gives targets, without touching its statistics.
 
         A network that is being trained (teacher modes ``'grad'`` and ``'self'``) uses the
-        statistics of the batch, as its own training does.
+        statistics of the batch where its own training does.
         """
         trained = network is self.student or not self.teacher_frozen and network is self.teacher
-        modes = [(part, part.training) for part in network.modules()] if trained else []
-        if trained:
-            network.eval()
-        try:
-            with batch_statistics(network, trained or self.pseudo_bn == 'batch'):
+        if not trained:
+            norms = batch_norms(network) if self.pseudo_bn == 'batch' else []
+            with batch_statistics(norms):
                 return self.heatmaps(network, images)
-        finally:
-            for part, mode in modes:
-                part.training = mode
+        norms = [each for each in batch_norms(network) if each.training]
+        with evaluating(network), batch_statistics(norms):
+            return self.heatmaps(network, images)
 
     def pseudo_targets(self, batch: CropBatch) -> PseudoTargets | None:
         """Easy views of teacher and reviewer become targets of the student's hard view."""

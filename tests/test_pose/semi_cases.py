@@ -19,6 +19,8 @@ MSRA = dict(type='MSRAHeatmap', input_size=SIZE, heatmap_size=(16, 24), sigma=1.
 UDP = dict(MSRA, type='UDPHeatmap')
 AUX = (dict(stage='layer3', channels=4), dict(stage='layer2', channels=4, weight=0.25))
 MIX = dict(type='mmdistill.KeypointMix')
+POINTS = [[12.0, 20.0], [44.0, 30.0], [20.0, 60.0], [40.0, 70.0], [32.0, 48.0]]
+OTHERS = [[20.0, 30.0], [36.0, 44.0], [28.0, 52.0], [40.0, 60.0], [24.0, 48.0]]
 VIEW = dict(rotation_std=30, flip_prob=0.5)
 
 
@@ -99,7 +101,9 @@ def person(labeled, generator, two=False):
     joints = torch.rand(1, JOINTS, 2, generator=generator) * span
     seen = (torch.rand(1, JOINTS, generator=generator) < 0.8).float()
     crop = np.eye(2, 3, dtype=np.float32)
-    meta = dict(labeled=labeled, flip_indices=list(FLIP), crop=np.stack([crop] * 2) if two else crop)
+    meta = dict(
+        labeled=labeled, flip_indices=list(FLIP), crop=np.stack([crop] * 2) if two else crop
+    )
     sample = PoseDataSample(metainfo=meta)
     if labeled:
         sample.gt_instances = InstanceData(keypoints=joints, keypoints_visible=seen)
@@ -154,3 +158,34 @@ def trained(model, batches):
 def copied(model):
     """A copy of the state."""
     return copy.deepcopy(dict(model.state_dict()))
+
+
+def answers(model, **maps):
+    """Makes networks answer with given heatmaps in the easy view; returns the calls."""
+    calls, plain = [], model.heatmaps
+
+    def heatmaps(network, images):
+        found = [name for name in maps if getattr(model, name) is network]
+        calls.append(found[0] if found else None)
+        return maps[found[0]].clone() if found else plain(network, images)
+
+    model.heatmaps = heatmaps
+    return calls
+
+
+def drawn(model, points, heights=None):
+    """(B, K, h, w) heatmaps of (K, 2) input pixels, of given heights per joint."""
+    points = torch.as_tensor(points).expand(2, -1, -1).float()
+    maps = model.maker(points, torch.ones(points.shape[:2]))[0]
+    return maps if heights is None else maps * torch.as_tensor(heights)[:, None, None]
+
+
+def sorted_batch(model, data):
+    """The batch as the method sees it."""
+    return model.read_batch(**model.data_preprocessor(copy.deepcopy(data), True))
+
+
+def pseudo_of(model, data):
+    """What unlabelled people teach."""
+    with torch.no_grad():
+        return model.pseudo_targets(sorted_batch(model, data))

@@ -5,7 +5,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-from mmpose.codecs import MSRAHeatmap, UDPHeatmap
 from mmengine.structures import InstanceData
 from mmpose.datasets.transforms import GenerateTarget
 from mmpose.structures import PoseDataSample
@@ -97,9 +96,9 @@ def test_auxiliary_heads_of_weight_0_leave_the_main_head_alone_and_get_gradients
     data = batch(3, 0)
     model, host = semi(aux=silent), plain(aux=silent)
     found = gradients(model, data)
-    host.parse_losses(
-        host(**host.data_preprocessor(host_batch(data, MSRA), True), mode='loss')
-    )[0].backward()
+    host.parse_losses(host(**host.data_preprocessor(host_batch(data, MSRA), True), mode='loss'))[
+        0
+    ].backward()
     for name, value in host.named_parameters():
         assert torch.allclose(of(found, 'student')[name], value.grad, rtol=1e-4, atol=1e-8), name
     heads = of(found, 'levels')
@@ -151,7 +150,9 @@ def test_loss_leaves_no_trace_but_the_students_statistics():
     model = semi(aux=AUX)
     before = copied(model)
     first = losses_of(model, batch())
-    changed = [name for name, value in copied(model).items() if not torch.equal(value, before[name])]
+    changed = [
+        name for name, value in copied(model).items() if not torch.equal(value, before[name])
+    ]
     assert changed and all('running_' in n or 'num_batches' in n for n in changed)
     assert all(name.startswith(('student.', 'levels.')) for name in changed)
     second = losses_of(model, batch())
@@ -221,7 +222,3 @@ def test_other_heads_and_codecs_are_refused_in_words():
 def test_a_batch_that_teaches_nothing_is_refused_in_words():
     with pytest.raises(UserError, match='no labelled people'):
         losses_of(semi(), batch(0, 2))
-
-
-def test_the_codecs_of_mmpose_are_those_of_the_tests():
-    assert {MSRAHeatmap.__name__, UDPHeatmap.__name__} == {MSRA['type'], UDP['type']}

@@ -1,0 +1,104 @@
+"""The smoke configs of all methods on small data, for suites that train them and disturb them."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+LAST = 'iter_8.pth'
+
+
+def hssda_data(folder: Path) -> None:
+    """Draws scenes."""
+    from mmdistill.det3d.kitti_writer import Recipe, write_dataset
+
+    write_dataset(folder, Recipe(train=8, val=2, seed=5))
+
+
+def hssda_paths(cfg: Config, data: Path) -> None:
+    """Lets the config read them."""
+    cfg.train_dataloader.dataset.dataset.data_root = f'{data}/'
+    cfg.train_dataloader.dataset.split_file = f'{data}/ImageSets_semi/train_4_1.txt'
+    cfg.val_dataloader.dataset.data_root = f'{data}/'
+    cfg.val_evaluator.ann_file = f'{data}/kitti_infos_val.pkl'
+
+
+def trs_data(folder: Path) -> None:
+    """Draws people."""
+    from mmdistill.pose.figure_sim import PictureSettings
+    from mmdistill.pose.people_writer import Recipe, write_dataset
+
+    write_dataset(folder, Recipe(12, 3, 5, PictureSettings(size=96)))
+
+
+def trs_paths(cfg: Config, data: Path) -> None:
+    """Lets the config read them."""
+    train = cfg.train_dataloader.dataset
+    for source in (train.labeled.dataset, train.unlabeled, cfg.val_dataloader.dataset):
+        source.data_root = f'{data}/'
+    cfg.val_evaluator.ann_file = f'{data}/{cfg.val_file}'
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method as the suites need it.
+
+    Attributes:
+        config: its smoke config: eight iterations, checkpoints after every second.
+        host: the package that its config imports.
+        write: writes small data into a folder.
+        read: lets a config read them.
+        remembered: what has to be in the last checkpoint, or the suites test too little.
+    """
+
+    config: str
+    host: str
+    write: Callable[[Path], None]
+    read: Callable[[Config, Path], None]
+    remembered: Callable[[dict[str, Any]], bool]
+
+
+METHODS = dict(
+    hssda=Method(
+        'configs/hssda/hssda_pointpillars_synthetic-kitti_smoke.py',
+        'mmdistill.det3d',
+        hssda_data,
+        hssda_paths,
+        lambda saved: len(saved['state_dict']['store.frames']) > 0,
+    ),
+    trs=Method(
+        'configs/trs/trs_people_smoke.py',
+        'mmdistill.pose',
+        trs_data,
+        trs_paths,
+        lambda saved: len(saved['reviewer']['state']['ring']) == 2,
+    ),
+)
+
+
+def config(name: str, data: Path, work_dir: Path, resume: bool = False) -> Config:
+    """A method's smoke config on small data, without a test."""
+    from mmdistill.core import launch
+
+    cfg = launch.read_config(ROOT / METHODS[name].config)
+    cfg.work_dir, cfg.resume = str(work_dir), resume
+    cfg.test_dataloader = cfg.test_cfg = cfg.test_evaluator = None
+    METHODS[name].read(cfg, data)
+    return cfg
+
+
+def data_of(name: str, folder: Path) -> Path:
+    """Writes a method's small data below a folder."""
+    data = folder / 'data'
+    data.mkdir()
+    METHODS[name].write(data)
+    return data
+
+
+def load_host(name: str) -> None:
+    """Imports a method's package."""
+    importlib.import_module(METHODS[name].host)
