@@ -102,11 +102,11 @@ class ReviewerUpdateHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Starts a new reviewer as a copy of the source; all ranks have that of rank 0."""
-        require(runner, self, 'reviewer', 'reviewer_steps', *BRANCHES)
         model = bare_model(runner)
-        if model.reviewer is None:
+        if getattr(model, 'reviewer', model) is None:
             print_log('the model has no reviewer, ReviewerUpdateHook rests', logger='current')
             return
+        require(runner, self, 'reviewer', 'reviewer_steps', *BRANCHES)
         if int(model.reviewer_steps) < 0:
             if not self._loaded:
                 self._moved(model, copy_finite(model.reviewer, self._origin(model)))
