@@ -306,7 +306,7 @@ def batch_statistics(network: nn.Module, active: bool = True) -> Iterator[None]:
         active: False does nothing.
     """
     kinds = (nn.modules.batchnorm._BatchNorm,)
-    norms = [m for m in network.modules() if isinstance(m, kinds) and active]
+    norms = [m for m in network.modules() if isinstance(m, kinds)] if active else []
     before = [(norm, norm.training, norm.track_running_stats) for norm in norms]
     for norm in norms:
         norm.training, norm.track_running_stats = True, False

@@ -83,6 +83,9 @@ def step_times(bench: Workbench, rounds: int, report: Any) -> None:
         least = sum(found[each].median(kind) for each in UNAVOIDABLE)
         ratio = found['train step'].median(kind) / least
         ratios['x' if kind == 'wall' else 'x_cpu_time'] = ratio
+        least += found['optimizer step'].median(kind)
+        ratio = found['train step'].median(kind) / least
+        ratios['x_with_optimizer' + ('' if kind == 'wall' else '_cpu_time')] = ratio
     for metric, label in (('ema', 'EMA update'), ('reviewer', 'reviewer update')):
         ratios[f'{metric}_of_step'] = found[label].median() / found['train step'].median()
     report.add(f'{name}: ratio', ratios)
