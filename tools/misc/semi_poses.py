@@ -126,9 +126,9 @@ def take_step(model: TRS, dataset: Any, rows: Sequence[int], iteration: int = 0)
     model.cur_iter = iteration
     data = model.data_preprocessor(pseudo_collate([dataset[row] for row in rows]), True)
     batch = model.read_batch(data['inputs'], data['data_samples'])
-    kept, hard_view = {}, model.hard_view
-    model.hard_images, hard_images = _kept(model.hard_images, kept, 'hard'), model.hard_images
-    model.terms, terms = _kept(model.terms, kept, 'terms'), model.terms
+    kept, hard_view, hard_images = {}, model.hard_view, model.hard_images
+    model.hard_images = _kept(model.hard_images, kept, 'hard')
+    model.terms = _kept(model.terms, kept, 'terms')
     try:
         pseudo = model.pseudo_targets(batch)
     finally:
