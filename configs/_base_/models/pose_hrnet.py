@@ -1,6 +1,5 @@
 # HRNet-W48 (arXiv:1902.09212) with ImageNet's weights and mmpose's settings, without flip test. The
-# config that uses it gives the head a decoder; W32 takes ``widths``, ``weights`` and in_channels
-# of its own.
+# config that uses it gives the head a decoder; W32 changes the widths, the weights and in_channels.
 weights = 'https://download.openmmlab.com/mmpose/pretrain_models/hrnet_w48-8ef0771d.pth'
 model = dict(
     type='TopdownPoseEstimator',
