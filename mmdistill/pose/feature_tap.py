@@ -15,15 +15,18 @@ def find_stage(backbone: nn.Module, stage: str) -> nn.Module:
     Raises:
         UserError: there is none.
     """
-    modules = dict(backbone.named_modules())
-    if not stage or stage not in modules:
+    found: Any = backbone
+    for part in stage.split('.'):  # every step asks: no walk through all modules
+        found = getattr(found, '_modules', {}).get(part)
+    if found is None:
+        modules = dict(backbone.named_modules())
         children = [name for name, _ in backbone.named_children()]
         near = did_you_mean(stage, modules) if stage else ''
         raise UserError(
             f'{type(backbone).__name__} has no stage {stage!r}{near}; its parts are '
             f'{", ".join(children)}, and those within them such as {_example(modules)!r}'
         )
-    return modules[stage]
+    return found
 
 
 def _example(modules: dict[str, nn.Module]) -> str:

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from mmdistill.core.dist import broadcast_buffers, broadcast_tensors
 from mmdistill.core.errors import UserError
 from mmdistill.core.hooks.teacher_update import bare_model, require
-from mmdistill.core.plain_checkpoint import BRANCHES
 from mmdistill.core.step_watch import StepWatch
 from mmdistill.pose.reviewer import ReviewerPolicy, copy_finite
 from mmdistill.registry import HOOKS
 
 KEY = 'reviewer'
+SOURCES = ('student', 'teacher')
 EPOCH = 'epoch_equivalent'
 
 
@@ -62,8 +62,8 @@ class ReviewerUpdateHook(Hook):
         interval: int | str = EPOCH,
         check_interval: int = 50,
     ) -> None:
-        if source not in BRANCHES:
-            raise UserError(f'source must be one of {BRANCHES}, got {source!r}')
+        if source not in SOURCES:
+            raise UserError(f'source must be one of {SOURCES}, got {source!r}')
         if interval != EPOCH and (type(interval) is not int or interval < 1):
             raise UserError(f'interval must be a number from 1 on or {EPOCH!r}, got {interval!r}')
         policy = dict(policy or dict(type='mmdistill.EmaReviewer'))
@@ -102,11 +102,11 @@ class ReviewerUpdateHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Starts a new reviewer as a copy of the source; all ranks have that of rank 0."""
-        require(runner, self, 'reviewer', 'reviewer_steps', *BRANCHES)
         model = bare_model(runner)
-        if model.reviewer is None:
+        if getattr(model, 'reviewer', model) is None:
             print_log('the model has no reviewer, ReviewerUpdateHook rests', logger='current')
             return
+        require(runner, self, 'reviewer', 'reviewer_steps', *SOURCES)
         if int(model.reviewer_steps) < 0:
             if not self._loaded:
                 self._moved(model, copy_finite(model.reviewer, self._origin(model)))

@@ -23,7 +23,7 @@ from mmdistill.testing.data import real_data
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / 'configs' / '_base_' / 'datasets'
 COCO = ('coco-1k', 'coco-5k', 'coco-10k')
-NAMES = ('people', 'openfield', 'fly', *COCO, 'coco-wild', 'mpii-aic')
+NAMES = ('people', 'openfield', 'fly', *COCO, 'coco-wild', 'coco-wild-384x288', 'mpii-aic')
 
 pytestmark = pytest.mark.usefixtures('mmpose_scope')
 

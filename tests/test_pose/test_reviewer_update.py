@@ -202,6 +202,13 @@ def test_without_a_reviewer_the_hook_rests(tmp_path):
     assert not any('reviewer.' in key for key in torch.load(tmp_path / 'none.pth')['state_dict'])
 
 
+def test_without_a_reviewer_there_need_be_no_counter(tmp_path):
+    """A method that has switched its reviewer off keeps no counter for it."""
+    model = ReviewedModel(reviewer=False)
+    del model.reviewer_steps
+    reviewed(tmp_path, model=model, interval=2).train()
+
+
 def test_a_reviewer_that_nobody_reads_changes_no_training(tmp_path):
     models = []
     for given in (True, False):

@@ -105,3 +105,29 @@ def test_a_lone_marker_is_refused(report, tmp_path):
     (tmp_path / 'README.md').write_text('<!-- results:hssda -->\n')
     with pytest.raises(SystemExit, match='pairs'):
         report()
+
+
+def test_a_comparison_on_other_data_has_a_table_of_its_own(tools, tmp_path):
+    from benchmark import report
+    from benchmark.tables import summarise
+
+    values = {'supervised': 31.0, 'TRS': 35.5}
+    rows = [
+        {'label': label, 'seed': 0, 'metrics': {'coco/AP': value, 'teacher/coco/AP': value}}
+        for label, value in values.items()
+    ]
+    rows += [{'label': 'TRS, mouse', 'seed': 0, 'metrics': {'PCK': 77.0, 'EPE': 3.5}}]
+    for row in rows:
+        row.update(commit='a11', seconds=100.0)
+    result = dict(name='trs', command='python x', commit='abc', versions={'torch': '2'})
+    result.update(hardware={'cpu': 'z80', 'cores': 2}, wall_seconds=61.0, seeds=[0])
+    result.update(rows=rows, summary=summarise(rows))
+    (tmp_path / 'docs' / 'results').mkdir(parents=True)
+    (tmp_path / 'docs' / 'trs.md').write_text('<!-- results:trs -->old<!-- /results:trs -->\n')
+    (tmp_path / 'docs' / 'results' / 'trs_gain.json').write_text(json.dumps(result))
+    assert report.main(['--root', str(tmp_path)]) == 0
+    people, mouse = (tmp_path / 'docs' / 'trs.md').read_text().split('| PCK |')
+    assert '| **TRS** | **35.5** |' in people and 'mouse' not in people
+    assert '| **TRS, mouse** | **77.0** | **3.5** |' in mouse and 'python x' in mouse
+    assert (tmp_path / 'docs' / 'results' / 'trs_gain.png').is_file()
+    assert report.main(['--root', str(tmp_path), '--check']) == 0

@@ -1,8 +1,9 @@
-"""What a method gains: ``gain.py hssda --seeds 0 1 2 [--quick] --out FILE.json``.
+"""What a method gains: ``gain.py METHOD --seeds 0 1 2 [--quick] --out FILE.json``.
 
-Every row of a seed starts from the same burn-in and sees the same data for the same number of
-iterations. Finished rows are kept in the work dir: the same call after an interruption goes on
-where it was. The last line names the result.
+METHOD is ``hssda`` or ``trs``. Every row of a seed starts alike and sees the same data for the same
+number of iterations; rows whose data are not on this machine are skipped. Finished rows are kept in
+the work dir: the same call after an interruption goes on where it was. The last line names the
+result.
 """
 
 from __future__ import annotations
@@ -70,6 +71,10 @@ def main(argv: list[str] | None = None) -> int:
     if unknown:
         print(f'gain: no row {unknown[0]!r}; rows are {", ".join(gain.rows)}', file=sys.stderr)
         return 2
+    for key, why in gain.missing().items():
+        if key in keys:
+            keys.remove(key)
+            print(f'skipped {gain.rows[key]}: {why}')
     folder = args.work_dir or ROOT / 'work_dirs' / 'gain' / args.name
     folder = Path(folder, 'quick' if args.quick else 'full').absolute()
     with alone_in(folder) as alone:
@@ -99,7 +104,9 @@ def compare(args: argparse.Namespace, gain: methods.Gain, keys: list[str], folde
     print()
     if result['summary']:
         title = f'{args.name}, seeds {" ".join(map(str, args.seeds))}'
-        print(text_table(comparison(result['summary'], gain.columns, title)))
+        for each in gain.tables(result['summary']):
+            head = f'{title}, {each.title}' if each.title else title
+            print(text_table(comparison(each.summary, each.columns, head)) + '\n')
     for job, why in failed.items():
         print(f'FAILED {job}: {why}')
     commits = {row['commit'] for row in result['rows']}

@@ -32,18 +32,19 @@ def marker_of(result: dict) -> str:
 
 
 def gain_table(result: dict) -> str:
-    """Markdown of a gain benchmark: the table and where it comes from."""
+    """Markdown of a gain benchmark: its tables, what they show and where they come from."""
     gain = methods.find(result['name']).GAIN
-    cells = comparison(result['summary'], gain.columns)
-    method = gain.rows[gain.method]
-    table = markdown_table(
-        [[f'**{c}**' if line[0] == method else c for c in line] for line in cells]
-    )
     seeds = ', '.join(map(str, result['seeds']))
     kind = f'seeds {seeds}' if len(result['seeds']) > 1 else f'seed {seeds}'
     if len(result['seeds']) > 1:
         kind = f'mean ± standard deviation over {kind}'
-    return f'{table}\n\n{gain.caption} {kind.capitalize()}. {origin(result)}'
+    parts = []
+    for each in gain.tables(result['summary']):
+        cells = comparison(each.summary, each.columns)
+        table = [[f'**{c}**' if line[0] == each.method else c for c in line] for line in cells]
+        parts += [markdown_table(table), each.caption]
+    parts[-1] += f' {kind.capitalize()}. {origin(result)}'
+    return '\n\n'.join(parts)
 
 
 def speed_table(result: dict) -> str:

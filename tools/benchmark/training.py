@@ -141,7 +141,7 @@ class SyntheticData(Job):
     def fraction(self) -> float:
         """From the converter's own progress."""
         text = self.log.read_text(errors='replace') if self.log.is_file() else ''
-        found = re.findall(r'scenes: (\d+)/(\d+)', text)
+        found = re.findall(r'(?:scenes|images): (\d+)/(\d+)', text)
         return int(found[-1][0]) / int(found[-1][1]) if found else 0.0
 
     def summary(self) -> str:
@@ -165,6 +165,7 @@ class Training(Job):
         work_dir: of the run.
         clean: makes the row's metrics from the numbers of the last validation.
         headline: metric that is shown when the run is done.
+        needle: part of the name of at least one number of the validation.
         based_on: whatever else the result depends on, comparable as JSON.
         script: trains; called like ``tools/train.py``.
     """
@@ -177,6 +178,7 @@ class Training(Job):
     work_dir: Path = Path()
     clean: Callable[[dict], dict] = dict
     headline: str = ''
+    needle: str = 'AP'
     based_on: object = None
     script: Path = TRAIN
 
@@ -236,7 +238,7 @@ class Training(Job):
         note = read_json(self._note)
         note['seconds'] = note.get('seconds', 0.0) + seconds
         stopped = (self.work_dir / 'preempted').exists() or not self.checkpoint.exists()
-        found = None if code or stopped else scalars.validation(self.work_dir)
+        found = None if code or stopped else scalars.validation(self.work_dir, self.needle)
         if found is not None:
             note.update(metrics=self.clean(found), commit=commit())
         write_json(self._note, note)

@@ -1,6 +1,8 @@
-"""Shows what teacher and student see: raw, teacher-augmented, strong and shuffled view.
+"""Shows what teacher and student see, in 3D and in pose trainings.
 
-Writes one PNG per frame. Everything comes from the code that training runs.
+3D: raw, teacher-augmented, strong and shuffled view of frames. Pose: easy, mixed and hard view of
+people, with pseudo heatmaps and peaks. Writes one PNG per frame or person. Everything comes from
+the code that training runs.
 Example: ``browse_branches.py configs/hssda/hssda_pointpillars_synthetic-kitti.py --out views
 --checkpoint work_dirs/.../iter_250.pth``
 """
@@ -9,12 +11,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from semi_scenes import Step, build, choose, take_step
+from mmengine.config import Config
 
 from mmdistill.core import launch
-from mmdistill.core.errors import run_tool
-from mmdistill.det3d.bev_plot import Layer, Panel, save_bev
+from mmdistill.core.errors import UserError, run_tool
+
+if TYPE_CHECKING:
+    from semi_scenes import Step
+
+    from mmdistill.det3d.bev_plot import Panel
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -23,8 +30,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', type=Path)
     parser.add_argument('--checkpoint', type=Path, help='of a run or of the plain detector')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR')
-    parser.add_argument('--count', type=int, default=4, help='unlabelled frames, default 4')
-    parser.add_argument('--frames', type=int, nargs='+', default=[], help='these instead')
+    parser.add_argument('--count', type=int, default=4, help='unlabelled ones, default 4')
+    parser.add_argument(
+        '--frames', type=int, nargs='+', default=[], help='these (pose: ids) instead'
+    )
     parser.add_argument('--iter', type=int, default=0, help='iteration that keys the draws')
     parser.add_argument('--cfg-options', nargs='+', action=launch.ConfigOptions, default={})
     return parser.parse_args(argv)
@@ -32,6 +41,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def panels(step: Step, row: int) -> list[Panel]:
     """The views of one frame, side by side."""
+    from mmdistill.det3d.bev_plot import Layer, Panel
+
     names = ('ground truth', 'high', 'ambiguous', 'low')
     if step.labeled[row]:
         names = ('ground truth',)
@@ -47,9 +58,12 @@ def panels(step: Step, row: int) -> list[Panel]:
     return found
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Writes the pictures."""
-    args = parse_args(argv)
+def scenes(args: argparse.Namespace) -> None:
+    """Writes the pictures of a 3D training."""
+    from semi_scenes import build, choose, take_step
+
+    from mmdistill.det3d.bev_plot import save_bev
+
     model, dataset = build(args.config, args.checkpoint, args.cfg_options)
     for start in range(0, len(rows := choose(dataset, args.frames, args.count)), 4):
         step = take_step(model, dataset, rows[start : start + 4], args.iter)
@@ -59,6 +73,27 @@ def main(argv: list[str] | None = None) -> None:
             title = f'frame {frame:06d}, {kind}'
             save_bev(path, panels(step, row), model.point_cloud_range, title)
             print(path)
+
+
+def poses(args: argparse.Namespace) -> None:
+    """Writes the pictures of a pose training."""
+    from semi_poses import build, choose, draw
+
+    model, dataset = build(args.config, args.checkpoint, args.cfg_options)
+    draw(model, dataset, choose(dataset, args.frames, args.count), args.out, 'branches', args.iter)
+
+
+BY_SCOPE = {'mmdet3d': scenes, 'mmpose': poses}
+"""What draws, by the host in the config's ``default_scope``."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Writes the pictures."""
+    args = parse_args(argv)
+    scope = Config.fromfile(args.config, import_custom_modules=False).get('default_scope')
+    if scope not in BY_SCOPE:
+        raise UserError(f'{args.config}: no pictures for default_scope {scope!r}')
+    BY_SCOPE[scope](args)
 
 
 if __name__ == '__main__':

@@ -17,6 +17,44 @@ from benchmark.jobs import Job
 
 
 @dataclass(frozen=True)
+class Further:
+    """Some rows of a comparison that ran on other data, in a table of their own.
+
+    Attributes:
+        title: of the table.
+        rows: their keys; they are among those of the :class:`Gain`.
+        method: key of the method among them.
+        columns: metric by heading of the table.
+        caption: what the numbers are.
+    """
+
+    title: str
+    rows: Sequence[str]
+    method: str
+    columns: Mapping[str, str]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a comparison.
+
+    Attributes:
+        title: empty for the main one.
+        method: label of the method's row.
+        columns: metric by heading.
+        caption: what the numbers are.
+        summary: means of its rows.
+    """
+
+    title: str
+    method: str
+    columns: Mapping[str, str]
+    caption: str
+    summary: Sequence[Mapping]
+
+
+@dataclass(frozen=True)
 class Gain:
     """What ``gain.py`` compares.
 
@@ -29,6 +67,8 @@ class Gain:
         caption: what the numbers are, a sentence or two for the documents.
         jobs: ``jobs(folder, seed, keys, quick, script)``: the jobs of one seed.
             Rows are ``benchmark.training.Training`` with a ``key``.
+        further: tables of rows on other data.
+        missing: why rows cannot be run on this machine, by key.
     """
 
     rows: Mapping[str, str]
@@ -38,6 +78,21 @@ class Gain:
     columns: Mapping[str, str]
     caption: str
     jobs: Callable[[Path, int, Sequence[str], bool, Path], list[Job]]
+    further: Sequence[Further] = ()
+    missing: Callable[[], Mapping[str, str]] = dict
+
+    def tables(self, summary: Sequence[Mapping]) -> list[Table]:
+        """Sorts means into tables, the main one first; tables without a row are left out."""
+        others = {self.rows[key] for each in self.further for key in each.rows}
+        main = [each for each in summary if each['label'] not in others]
+        method = self.rows[self.method]
+        found = [Table('', method, self.columns, self.caption, main)]
+        for each in self.further:
+            labels = {self.rows[key] for key in each.rows}
+            part = [line for line in summary if line['label'] in labels]
+            method = self.rows[each.method]
+            found.append(Table(each.title, method, each.columns, each.caption, part))
+        return [each for each in found if each.summary]
 
 
 def names() -> list[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.jobs import Job
 from benchmark.methods import Gain
+from benchmark.overrides import Sizes, length_options, name_for_seed, seed_options
 from benchmark.training import ROOT, TRAIN, SyntheticData, Training, config_of
 
 CONFIGS = ROOT / 'configs' / 'hssda'
@@ -17,22 +17,6 @@ CLASSES = ('Car', 'Pedestrian', 'Cyclist')
 METRIC = 'mAP40_3D_moderate'
 NO_POOL = 10**9
 """A pool of scores is never this large: thresholds stay at their initial values."""
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Size of a comparison.
-
-    Attributes:
-        train: training frames.
-        val: validation frames.
-        shorter: divides the iterations of every training.
-    """
-
-    train: int
-    val: int
-    shorter: int = 1
-
 
 FULL = Sizes(train=160, val=150)
 QUICK = Sizes(train=40, val=12, shorter=20)
@@ -74,43 +58,6 @@ def data_options(config: Path, root: Path) -> dict[str, object]:
     for part in ('val', 'test'):
         options[f'{part}_dataloader.dataset.data_root'] = f'{root}/'
         options[f'{part}_evaluator.ann_file'] = root / 'kitti_infos_val.pkl'
-    return options
-
-
-def seed_options(config: Path, seed: int) -> dict[str, object]:
-    """Overrides that seed everything that is drawn."""
-    options: dict[str, object] = {'randomness.seed': seed, 'train_dataloader.sampler.seed': seed}
-    if 'detector' in config_of(config).model:
-        options['model.seed'] = seed
-    return options
-
-
-def length_options(config: Path, shorter: int) -> dict[str, object]:
-    """Overrides for a shorter training: the schedule and all intervals shrink with it."""
-    if shorter == 1:
-        return {}
-    known = config_of(config)
-    iterations = max(2, known.train_cfg.max_iters // shorter)
-    factor = iterations / known.train_cfg.max_iters
-    options: dict[str, object] = {
-        'train_cfg.max_iters': iterations,
-        'train_cfg.val_interval': iterations,
-        'default_hooks.logger.interval': max(1, iterations // 8),
-    }
-
-    def scaled(value: int) -> int:
-        return max(1, round(value * factor))
-
-    for index, each in enumerate(known.param_scheduler):
-        for key in ('total_steps', 'begin', 'end', 'T_max'):
-            if key in each:
-                options[f'param_scheduler.{index}.{key}'] = scaled(each[key])
-    for index, hook in enumerate(known.custom_hooks):
-        if 'interval' in hook:
-            options[f'custom_hooks.{index}.interval'] = scaled(hook.interval)
-        if 'ramp_iters' in hook.get('momentum', {}):
-            ramp = scaled(hook.momentum.ramp_iters)
-            options[f'custom_hooks.{index}.momentum.ramp_iters'] = ramp
     return options
 
 
@@ -194,10 +141,7 @@ def gain_jobs(
         replace=True,
     )
     jobs = comparison(home, data, seed, keys, sizes, script)
-    names = {job.name: f'seed {seed} {job.label}' for job in jobs[1:]}
-    for job in jobs[1:]:
-        job.name = names[job.name]
-        job.needs = tuple(names.get(need, need) for need in job.needs)
+    name_for_seed(jobs[1:], seed)
     return jobs
 
 
