@@ -1,12 +1,5 @@
 # Eight iterations of TRS with four reviewer updates and four checkpoints: does everything run?
-_base_ = ['./trs_resnet18-tiny_people.py']
-model = dict(
-    estimator=dict(
-        backbone=dict(stem_channels=8, base_channels=8),
-        head=dict(in_channels=64, deconv_out_channels=(16, 16, 16)),
-    ),
-    aux=[dict(stage='layer3', channels=8), dict(stage='layer2', channels=8)],
-)
+_base_ = ['./trs_hrnet-tiny_people.py']
 train_dataloader = dict(
     batch_size=4,
     sampler=dict(batch_size=4, ratios=(1, 1)),

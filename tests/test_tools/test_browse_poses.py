@@ -9,7 +9,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = ROOT / 'configs' / 'trs' / 'trs_resnet18-tiny_people.py'
+CONFIG = ROOT / 'configs' / 'trs' / 'trs_hrnet-tiny_people.py'
 
 
 @pytest.fixture(scope='module')
@@ -118,7 +118,7 @@ def test_a_model_without_pseudo_heatmaps_is_refused(options):
 
     from mmdistill.core.errors import UserError
 
-    config = CONFIG.with_name('supervised_resnet18-tiny_people.py')
+    config = CONFIG.with_name('supervised_hrnet-tiny_people.py')
     with pytest.raises(UserError, match='SemiPose makes no pseudo heatmaps'):
         build(config, None, options)
 

@@ -2,8 +2,8 @@
 _base_ = ['openfield-info.py']
 data_root = '{{$MMDISTILL_DATA:data}}/openfield/'
 metainfo = _base_.dataset_info
-input_size = (96, 96)
-codec = dict(type='MSRAHeatmap', input_size=input_size, heatmap_size=(24, 24), sigma=1.5)
+input_size = (64, 64)
+codec = dict(type='MSRAHeatmap', input_size=input_size, heatmap_size=(16, 16), sigma=1.2)
 
 crop = [
     dict(type='GetBBoxCenterScale'),
@@ -22,9 +22,9 @@ val_pipeline = [
 source = dict(data_root=data_root, data_prefix=dict(img='images/'), metainfo=metainfo)
 train_source = dict(ann_file='annotations/train.json', **source)
 train_dataloader = dict(
-    batch_size=16,
+    batch_size=32,
     num_workers=0,
-    sampler=dict(type='mmdistill.RatioSampler', batch_size=16, ratios=(1, 1), seed=0),
+    sampler=dict(type='mmdistill.RatioSampler', batch_size=32, ratios=(1, 1), seed=0),
     collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
         type='mmdistill.SemiPoseDataset',

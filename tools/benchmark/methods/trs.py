@@ -15,7 +15,7 @@ from benchmark.overrides import Sizes, length_options, name_for_seed, seed_optio
 from benchmark.training import ROOT, TRAIN, SyntheticData, Training, config_of
 
 CONFIGS = ROOT / 'configs' / 'trs'
-NAME = '{}_resnet18-tiny_{}.py'
+NAME = '{}_hrnet-tiny_{}.py'
 METRIC = 'coco/AP'
 PEOPLE, MOUSE = 'people', 'openfield'
 FULL = Sizes(train=600, val=200)

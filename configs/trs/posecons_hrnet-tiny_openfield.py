@@ -1,5 +1,5 @@
 # PoseCons on frames of a mouse.
-_base_ = ['./trs_resnet18-tiny_openfield.py', '../_base_/models/pose_peers.py']
+_base_ = ['./trs_hrnet-tiny_openfield.py', '../_base_/models/pose_peers.py']
 model = _base_.posecons
 custom_hooks = [hook for hook in _base_.custom_hooks if hook.type != 'mmdistill.ReviewerUpdateHook']
 val_cfg = dict(branches=('student', 'teacher'))

@@ -1,8 +1,8 @@
 # Labelled people alone: the network, data and schedule of the other configs.
-_base_ = ['./trs_resnet18-tiny_people.py']
+_base_ = ['./trs_hrnet-tiny_people.py']
 trs = _base_.model
 model = dict(_delete_=True, type='mmdistill.SemiPose', estimator=trs.estimator)
-train_dataloader = dict(batch_size=8, sampler=dict(batch_size=8, ratios=(1, 0)))
+train_dataloader = dict(batch_size=16, sampler=dict(batch_size=16, ratios=(1, 0)))
 custom_hooks = [
     dict(type='mmdistill.PreemptHook'),
     dict(type='mmdistill.LabeledInstancesHook'),

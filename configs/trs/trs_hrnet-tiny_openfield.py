@@ -1,17 +1,18 @@
-# TRS on drawn people: 100 labelled, the others without joints.
+# TRS on frames of a mouse: 10 labelled, the others without joints.
 _base_ = [
-    '../_base_/models/pose_resnet18_tiny.py',
-    '../_base_/datasets/people-semi.py',
-    '../_base_/schedules/adam_1000it.py',
+    '../_base_/models/pose_hrnet_tiny.py',
+    '../_base_/datasets/openfield-semi.py',
+    '../_base_/schedules/one-cycle_600it_pose.py',
     '../_base_/pose_runtime.py',
 ]
 estimator = _base_.model
+estimator.head.out_channels = 4
 estimator.head.decoder = _base_.codec
 model = dict(
     _delete_=True,
     type='mmdistill.TRS',
     estimator=estimator,
-    aux=[dict(stage='layer3', channels=32), dict(stage='layer2', channels=32)],
+    aux=[dict(stage='stage2'), dict(stage='stage3')],
     hard_view=dict(rotation_std=30, rotation_max=60, rotation_prob=0.8),
     mix=dict(type='mmdistill.KeypointMix', scope='intra', patches=2),
     teacher=dict(mode='ema', weight=1.0),
@@ -26,8 +27,8 @@ custom_hooks = [
         buffers='ema',
     ),
     dict(type='mmdistill.ReviewerUpdateHook', source='student', interval=50),
-    dict(type='mmdistill.UnsupWeightRampHook', begin=200, ramp_iters=100, shape='linear'),
+    dict(type='mmdistill.UnsupWeightRampHook', begin=100, ramp_iters=100, shape='linear'),
     dict(type='mmdistill.PseudoQualityHook', interval=50),
-    dict(type='mmdistill.CollapseAlarmHook', interval=50, begin=300),
+    dict(type='mmdistill.CollapseAlarmHook', interval=50, begin=200),
 ]
 val_cfg = dict(type='mmdistill.TeacherStudentValLoop', branches=('student', 'teacher', 'reviewer'))

@@ -1,5 +1,5 @@
 # PoseCons (arXiv:2011.12498): one network, its own easy view teaches its hard view.
-_base_ = ['./trs_resnet18-tiny_people.py']
+_base_ = ['./trs_hrnet-tiny_people.py']
 model = dict(
     aux=[],
     mix=dict(
@@ -21,8 +21,8 @@ custom_hooks = [
         momentum=dict(type='mmdistill.InverseMomentum', keep_final=0.99),
         buffers='ema',
     ),
-    dict(type='mmdistill.UnsupWeightRampHook', begin=200, ramp_iters=100, shape='linear'),
+    dict(type='mmdistill.UnsupWeightRampHook', begin=100, ramp_iters=100, shape='linear'),
     dict(type='mmdistill.PseudoQualityHook', interval=50),
-    dict(type='mmdistill.CollapseAlarmHook', interval=50, begin=300),
+    dict(type='mmdistill.CollapseAlarmHook', interval=50, begin=200),
 ]
 val_cfg = dict(branches=('student', 'teacher'))
