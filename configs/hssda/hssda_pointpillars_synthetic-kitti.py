@@ -21,9 +21,7 @@ model = dict(
     class_names=_base_.class_names,
     student_view=dict(flip_prob=0.5, rotation=(-0.785, 0.785), scale=(0.95, 1.05)),
     teacher_view=dict(flip_prob=1.0, rotation=(-0.785, 0.785), scale=(0.91, 1.12)),
-    object_bank=dict(
-        sample_groups=dict(Car=8, Pedestrian=8, Cyclist=8), min_points=5, use_ground_plane=True
-    ),
+    object_bank=dict(sample_groups=dict(Car=8, Pedestrian=8, Cyclist=8), min_points=5),
     scores=('cls', 'view_iou'),
     # A pedestrian is two pillars wide: an overlap of a quarter is a find (the paper: a half).
     match_iou=0.25,

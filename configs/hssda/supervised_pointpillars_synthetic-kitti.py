@@ -16,7 +16,6 @@ train_pipeline = [
         class_names=_base_.class_names,
         sample_groups=dict(Car=8, Pedestrian=8, Cyclist=8),
         min_points=5,
-        use_ground_plane=True,
     ),
     dict(type='RandomFlip3D', flip_ratio_bev_horizontal=0.5),
     dict(type='GlobalRotScaleTrans', rot_range=[-0.785, 0.785], scale_ratio_range=[0.95, 1.05]),

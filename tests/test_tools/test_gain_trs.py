@@ -98,7 +98,7 @@ def test_overrides_exist_and_all_rows_have_equal_terms(trs, mouse, tmp_path, qui
     jobs = trs.gain_jobs(tmp_path, 3, list(trs.ROWS), quick)
     data, *rows = jobs
     assert (data.kind, data.seed) == ('people', 3)
-    assert quick or (data.train, data.val) == (600, 200)
+    assert quick or (data.train, data.val) == (1000, 300)
     for job in rows:
         assert isinstance(job, Training)
         known = config_of(job.config)

@@ -112,7 +112,7 @@ class SyntheticData(Job):
         val: validation frames.
         seed: of the data.
         replace: replaces a data set of other sizes; otherwise that is an error.
-        options: further arguments.
+        flags: further switches of the converter, without dashes; the manifest has them too.
     """
 
     kind: str = ''
@@ -121,12 +121,13 @@ class SyntheticData(Job):
     val: int = 0
     seed: int = 0
     replace: bool = False
-    options: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
 
     def identity(self) -> dict:
         """What the content depends on."""
-        sizes = {'train': self.train, 'val': self.val, 'seed': self.seed}
-        return {'kind': self.kind, **sizes, 'version': generator_version(self.kind)}
+        known = {'train': self.train, 'val': self.val, 'seed': self.seed}
+        known.update(dict.fromkeys(self.flags, True))
+        return {'kind': self.kind, **known, 'version': generator_version(self.kind)}
 
     def command(self) -> list[str]:
         """The converter's command line."""
@@ -136,7 +137,7 @@ class SyntheticData(Job):
         if there and (other == {'version'} or (other and self.replace)):
             done.append('--overwrite')
         sizes = (f'--{key}={wanted[key]}' for key in ('train', 'val', 'seed'))
-        return [*done, *sizes, *self.options]
+        return [*done, *sizes, *(f'--{flag}' for flag in self.flags)]
 
     def fraction(self) -> float:
         """From the converter's own progress."""

@@ -18,9 +18,9 @@ CONFIGS = ROOT / 'configs' / 'trs'
 NAME = '{}_hrnet-tiny_{}.py'
 METRIC = 'coco/AP'
 PEOPLE, MOUSE = 'people', 'openfield'
-FULL = Sizes(train=600, val=200)
+FULL = Sizes(train=1000, val=300)
 QUICK = Sizes(train=150, val=24, shorter=20)
-"""Images. The config labels the first 100 people, so there must be more than that."""
+"""Images. The config labels the first 30 people, so there must be more than that."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,7 @@ def gain_jobs(
         train=sizes.train,
         val=sizes.val,
         seed=seed,
+        flags=('upright',),
         replace=True,
         cost=0.2 * (sizes.train + sizes.val),
     )
@@ -182,7 +183,7 @@ GAIN = Gain(
         "AP (reviewer's)": f'reviewer/{METRIC}',
     },
     caption=(
-        'COCO keypoint AP in percent on drawn people, true boxes, no flip test; 100 people have '
+        'COCO keypoint AP in percent on drawn people, true boxes, no flip test; 30 people have '
         'labels, all others none. All rows start from scratch and have the same network, the same '
         'number of iterations and as many labelled people per step. The student is evaluated; '
         "DualPose's teacher is its second network, elsewhere the teacher is an average of students."
