@@ -30,7 +30,7 @@ def pose_scores(config, seed, options):
 
 def scores(config, seed, options):
     """Invented APs that tell configs, seeds and overrides apart."""
-    if 'resnet18' in config:
+    if 'hrnet' in config:
         return pose_scores(config, seed, options)
     base = {'burn-in': 20.0, 'supervised': 30.0, 'mean-teacher': 33.0, 'hssda': 40.0}
     value = base[config.split('_')[0]] + seed - 2.0 * ('model.low' in options)

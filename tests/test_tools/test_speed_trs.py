@@ -42,8 +42,8 @@ def test_the_workbench_repeats_one_step(bench):
     after = bench.model.student.parameters()
     assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
     labeled, hard, _, pseudo = bench.student_inputs(batch)
-    assert len(labeled) == len(hard) == 8 and pseudo.images is hard
-    assert len(bench.crops(batch).easy) == 8
+    assert len(labeled) == len(hard) == 16 and pseudo.images is hard
+    assert len(bench.crops(batch).easy) == 16
 
 
 def test_the_students_part_has_the_gradient_of_the_step(bench):
