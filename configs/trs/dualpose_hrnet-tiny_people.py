@@ -4,7 +4,7 @@ model = dict(teacher=dict(mode='grad', mutual=True))
 custom_hooks = [
     dict(type='mmdistill.PreemptHook'),
     dict(type='mmdistill.LabeledInstancesHook'),
-    dict(type='mmdistill.UnsupWeightRampHook', begin=100, ramp_iters=100, shape='linear'),
+    dict(type='mmdistill.UnsupWeightRampHook', begin=200, ramp_iters=100, shape='linear'),
     dict(type='mmdistill.PseudoQualityHook', interval=50),
-    dict(type='mmdistill.CollapseAlarmHook', interval=50, begin=200),
+    dict(type='mmdistill.CollapseAlarmHook', interval=50, begin=300),
 ]

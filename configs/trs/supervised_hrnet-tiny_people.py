@@ -8,7 +8,9 @@ custom_hooks = [
     dict(type='mmdistill.LabeledInstancesHook'),
     dict(
         type='mmdistill.TeacherUpdateHook',
-        momentum=dict(type='mmdistill.InverseMomentum', keep_final=0.99),
+        momentum=dict(
+            type='mmdistill.LinearRampMomentum', keep_init=0.9, keep_final=0.99, ramp_iters=200
+        ),
         buffers='ema',
     ),
 ]

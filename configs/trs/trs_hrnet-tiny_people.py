@@ -16,18 +16,21 @@ model = dict(
     mix=dict(type='mmdistill.KeypointMix', scope='intra', patches=2),
     teacher=dict(mode='ema', weight=1.0),
     reviewer=dict(weight=0.5),
+    confidence=0.1,
 )
 custom_hooks = [
     dict(type='mmdistill.PreemptHook'),
     dict(type='mmdistill.LabeledInstancesHook'),
     dict(
         type='mmdistill.TeacherUpdateHook',
-        momentum=dict(type='mmdistill.InverseMomentum', keep_final=0.99),
+        momentum=dict(
+            type='mmdistill.LinearRampMomentum', keep_init=0.9, keep_final=0.99, ramp_iters=200
+        ),
         buffers='ema',
     ),
     dict(type='mmdistill.ReviewerUpdateHook', source='student', interval=50),
-    dict(type='mmdistill.UnsupWeightRampHook', begin=100, ramp_iters=100, shape='linear'),
+    dict(type='mmdistill.UnsupWeightRampHook', begin=200, ramp_iters=100, shape='linear'),
     dict(type='mmdistill.PseudoQualityHook', interval=50),
-    dict(type='mmdistill.CollapseAlarmHook', interval=50, begin=200),
+    dict(type='mmdistill.CollapseAlarmHook', interval=50, begin=300),
 ]
 val_cfg = dict(type='mmdistill.TeacherStudentValLoop', branches=('student', 'teacher', 'reviewer'))
