@@ -147,6 +147,6 @@ def test_a_shorter_training_shrinks_everything(trs, tmp_path):
     options = length_options(trs.config_path('trs'), 20)
     assert options['train_cfg.max_iters'] == 30
     assert options['param_scheduler.0.total_steps'] == 30
-    ramp = next(key for key in options if key.endswith('.ramp_iters'))
-    assert options[ramp] == 5 and options[ramp.replace('ramp_iters', 'begin')] == 10
+    begin = next(key for key in options if key.endswith('.begin') and 'custom_hooks' in key)
+    assert options[begin] == 10 and options[begin.replace('begin', 'ramp_iters')] == 5
     assert length_options(trs.config_path('trs'), 1) == {}
