@@ -168,7 +168,7 @@ def test_drawn_people(drawn):
     train.labeled.indices = 4
     dataset = batch(cfg)
     assert 'hidden_keypoints' in dataset[len(dataset) - 1]['data_samples']
-    assert built(data)[0]['inputs'].shape == (3, 128, 96)
+    assert built(data)[0]['inputs'].shape == (3, 96, 64)
 
 
 def test_openfield():
