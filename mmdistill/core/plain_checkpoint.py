@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
@@ -117,8 +118,8 @@ def _listing(names: Iterable[str], most: int = 8) -> str:
 def plain_checkpoint(checkpoint: Mapping[str, Any], branch: str = 'student') -> dict[str, Any]:
     """One branch of a student-teacher checkpoint, as the plain host model would save it.
 
-    Optimizer, schedulers, message hub and the like stay behind; ``meta`` is kept and says
-    ``exported_branch``.
+    Optimizer, schedulers, message hub and the like stay behind; ``meta`` is kept as plain values,
+    which ``torch.load`` reads with ``weights_only=True``, and says ``exported_branch``.
 
     Args:
         checkpoint: what ``torch.load`` gave; unchanged.
@@ -159,4 +160,15 @@ def plain_checkpoint(checkpoint: Mapping[str, Any], branch: str = 'student') -> 
         plain._metadata = OrderedDict(
             (name[len(head) :], versions[name]) for name in versions if f'{name}.'.startswith(head)
         )
-    return dict(meta=dict(meta, exported_branch=branch), state_dict=plain)
+    return dict(meta=plain_values(dict(meta, exported_branch=branch)), state_dict=plain)
+
+
+def plain_values(value: Any) -> Any:
+    """Containers and numpy values as dicts, lists and numbers; other values as they are."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {plain_values(key): plain_values(each) for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain_values(each) for each in value]
+    return value

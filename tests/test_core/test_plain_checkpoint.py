@@ -3,6 +3,7 @@
 import copy
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 from mmengine.runner import load_checkpoint, load_state_dict
@@ -257,3 +258,27 @@ def test_export_keeps_what_modules_add_to_the_state():
     state = ToySemiModel(ToyModel()).state_dict()
     state.update({f'{branch}.head._extra_state': dict(a=1) for branch in ('student', 'teacher')})
     assert plain_checkpoint(dict(state_dict=state))['state_dict']['head._extra_state'] == dict(a=1)
+
+
+def test_an_export_is_read_without_running_code(tmp_path):
+    """Hosts keep numpy arrays in ``meta``; torch reads what we write as weights only."""
+    meta = dict(
+        dataset_meta=dict(
+            sigmas=np.array([0.5, 0.25], np.float32),
+            CLASSES=('car', 'van'),
+            joints={0: np.int64(7)},
+        ),
+        epoch=3,
+        seed=None,
+    )
+    model = ToySemiModel(ToyModel())
+    out = plain_checkpoint(dict(state_dict=model.state_dict(), meta=meta), 'teacher')
+    torch.save(out, tmp_path / 'plain.pth')
+    read = torch.load(tmp_path / 'plain.pth', weights_only=True)
+    assert read['meta'] == dict(
+        dataset_meta=dict(sigmas=[0.5, 0.25], CLASSES=['car', 'van'], joints={0: 7}),
+        epoch=3,
+        seed=None,
+        exported_branch='teacher',
+    )
+    assert isinstance(meta['dataset_meta']['sigmas'], np.ndarray)
