@@ -23,7 +23,9 @@ custom_hooks = [
         ),
         buffers='ema',
     ),
-    dict(type='mmdistill.UnsupWeightRampHook', begin=200, ramp_iters=100, shape='linear'),
+    dict(
+        type='mmdistill.UnsupWeightRampHook', begin=250, ramp_iters=100, weight=2.0, shape='linear'
+    ),
     dict(type='mmdistill.PseudoQualityHook', interval=50),
     dict(type='mmdistill.CollapseAlarmHook', interval=50, begin=300),
 ]

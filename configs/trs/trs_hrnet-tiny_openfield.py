@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/pose_hrnet_tiny.py',
     '../_base_/datasets/openfield-semi.py',
-    '../_base_/schedules/one-cycle_600it_pose.py',
+    '../_base_/schedules/one-cycle_1300it_pose.py',
     '../_base_/pose_runtime.py',
 ]
 estimator = _base_.model
@@ -13,7 +13,7 @@ model = dict(
     type='mmdistill.TRS',
     estimator=estimator,
     aux=[dict(stage='stage2'), dict(stage='stage3')],
-    hard_view=dict(rotation_std=30, rotation_max=60, rotation_prob=0.8),
+    hard_view=dict(rotation_std=15, rotation_max=30, rotation_prob=0.8),
     mix=dict(type='mmdistill.KeypointMix', scope='intra', patches=2),
     teacher=dict(mode='ema', weight=1.0),
     reviewer=dict(weight=0.5),
@@ -30,7 +30,9 @@ custom_hooks = [
         buffers='ema',
     ),
     dict(type='mmdistill.ReviewerUpdateHook', source='student', interval=50),
-    dict(type='mmdistill.UnsupWeightRampHook', begin=200, ramp_iters=100, shape='linear'),
+    dict(
+        type='mmdistill.UnsupWeightRampHook', begin=250, ramp_iters=100, weight=2.0, shape='linear'
+    ),
     dict(type='mmdistill.PseudoQualityHook', interval=50),
     dict(type='mmdistill.CollapseAlarmHook', interval=50, begin=300),
 ]

@@ -145,8 +145,8 @@ def test_a_shorter_training_shrinks_everything(trs, tmp_path):
     from benchmark.overrides import length_options
 
     options = length_options(trs.config_path('trs'), 20)
-    assert options['train_cfg.max_iters'] == 30
-    assert options['param_scheduler.0.total_steps'] == 30
+    assert options['train_cfg.max_iters'] == 65
+    assert options['param_scheduler.0.total_steps'] == 65
     begin = next(key for key in options if key.endswith('.begin') and 'custom_hooks' in key)
-    assert options[begin] == 10 and options[begin.replace('begin', 'ramp_iters')] == 5
+    assert options[begin] == 12 and options[begin.replace('begin', 'ramp_iters')] == 5
     assert length_options(trs.config_path('trs'), 1) == {}

@@ -1,13 +1,13 @@
-# One cycle of AdamW over 600 iterations: a small network learns from scratch.
+# One cycle of AdamW over 1300 iterations: a small network learns from scratch.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=0.003, weight_decay=1e-4),
     constructor='mmdistill.StudentOptimWrapperConstructor',
 )
 param_scheduler = [
-    dict(type='OneCycleLR', eta_max=0.003, total_steps=600, pct_start=0.2, by_epoch=False)
+    dict(type='OneCycleLR', eta_max=0.003, total_steps=1300, pct_start=0.2, by_epoch=False)
 ]
-train_cfg = dict(type='mmdistill.IterTrainLoop', max_iters=600, val_interval=600)
+train_cfg = dict(type='mmdistill.IterTrainLoop', max_iters=1300, val_interval=1300)
 val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(enable=False, base_batch_size=32)
