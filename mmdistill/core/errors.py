@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 # calls that mmengine makes with a dict of the config: its name, and where the function is
@@ -105,6 +105,26 @@ def _parameters(built: Any) -> set[str]:
         with contextlib.suppress(TypeError, ValueError):
             found |= set(inspect.signature(owner).parameters)
     return found - {'self', 'args', 'kwargs'}
+
+
+def options_of(name: str, given: Mapping | None, defaults: Mapping) -> dict[str, Any]:
+    """Defaults overridden by what is given.
+
+    Args:
+        name: config key of the options, for the message.
+        given: what the user wrote; None is nothing.
+        defaults: all known keys with their defaults.
+
+    Raises:
+        UserError: An unknown key; the message names it and the known ones.
+    """
+    for key in given or {}:
+        if key not in defaults:
+            raise UserError(
+                f'{name}: unknown key {key!r}{did_you_mean(key, defaults)}; '
+                f'known: {sorted(defaults)}'
+            )
+    return {**defaults, **(given or {})}
 
 
 def run_tool(main: Callable[[], None]) -> None:

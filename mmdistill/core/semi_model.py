@@ -9,7 +9,7 @@ from mmengine.model import BaseModel, BaseModule, PretrainedInit, initialize
 from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor, nn
 
-from mmdistill.core.errors import UserError, did_you_mean
+from mmdistill.core.errors import UserError, options_of
 from mmdistill.core.plain_checkpoint import adopt_plain_checkpoint, branches_of
 from mmdistill.registry import MODELS
 
@@ -52,8 +52,8 @@ class SemiModel(BaseModel):
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        train = _checked('semi_train_cfg', semi_train_cfg, sup_weight=1.0)
-        test = _checked('semi_test_cfg', semi_test_cfg, predict_on='student')
+        train = options_of('semi_train_cfg', semi_train_cfg, dict(sup_weight=1.0))
+        test = options_of('semi_test_cfg', semi_test_cfg, dict(predict_on='student'))
         student, teacher = _build(model), _build(model)
         host = getattr(student, 'data_preprocessor', None)
         if data_preprocessor is None and host is not None:
@@ -232,14 +232,3 @@ def _build(model: dict | nn.Module) -> nn.Module:
     """A new model from a config, or a copy of a built one."""
     copied = copy.deepcopy(model)
     return copied if isinstance(model, nn.Module) else ROOT_MODELS.build(copied)
-
-
-def _checked(name: str, given: dict | None, **defaults: Any) -> dict:
-    """Defaults overridden by what is given; unknown keys raise."""
-    for key in given or {}:
-        if key not in defaults:
-            raise UserError(
-                f'{name}: unknown key {key!r}{did_you_mean(key, defaults)}; '
-                f'known: {sorted(defaults)}'
-            )
-    return {**defaults, **(given or {})}

@@ -39,7 +39,7 @@ import torch
 from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor
 
-from mmdistill.core.errors import UserError
+from mmdistill.core.errors import UserError, options_of
 from mmdistill.core.pseudo import PseudoStats
 from mmdistill.det3d.box_batch import BoxBatch
 from mmdistill.det3d.boxes import bev_iou, iou_3d, points_in_batch_boxes
@@ -159,11 +159,11 @@ class HSSDA(SemiDet3D):
         self.store = PseudoLabelStore()
         self.refresh_buffers = ['filter', 'store']
         self.match_iou, self.pairs, self.pool_views = match_iou, pairs, pool_views
-        self.high = _options('high', high, dict(min_points=6, refresh=False))
-        self.ambiguous = _options(
+        self.high = _level('high', high, dict(min_points=6, refresh=False))
+        self.ambiguous = _level(
             'ambiguous', ambiguous, dict(weight=tuple(self.score_names), exclude_classes=())
         )
-        self.low = _options('low', low, dict(score_thr=0.1))
+        self.low = _level('low', low, dict(score_thr=0.1))
         if self.high and not (isinstance(least := self.high['min_points'], int) and least >= 0):
             raise UserError(f'high.min_points must be a whole number from 0, got {least}')
         if self.low and not 0 <= self.low['score_thr'] <= 1:
@@ -380,15 +380,6 @@ def _positions(key: str, names: Sequence[str], known: Sequence[str]) -> list[int
     return [list(known).index(name) for name in names]
 
 
-def _options(name: str, given: Mapping | None, defaults: dict) -> dict | None:
-    """Defaults overridden by what is given; None switches the level off.
-
-    Raises:
-        UserError: an unknown key.
-    """
-    if given is None:
-        return None
-    unknown = set(given) - set(defaults)
-    if unknown:
-        raise UserError(f'{name}: unknown keys {sorted(unknown)}; known: {sorted(defaults)}')
-    return {**defaults, **given}
+def _level(name: str, given: Mapping | None, defaults: dict) -> dict | None:
+    """Options of a level; None switches it off."""
+    return None if given is None else options_of(name, given, defaults)

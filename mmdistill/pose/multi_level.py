@@ -7,8 +7,7 @@ same targets. The heads live beside the student, so the student's keys are those
 model; teacher, reviewer and prediction do not know them and pay nothing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch.nn import functional
 from mmdistill.core.errors import UserError, did_you_mean
 from mmdistill.pose.feature_tap import as_map, extra_tokens_of, tapped
 from mmdistill.pose.heatmaps import HeatmapGrid
+from mmdistill.pose.modes import evaluating
 
 
 @dataclass(frozen=True)
@@ -182,15 +182,3 @@ class MultiLevelHeads(BaseModule):
                 maps = functional.interpolate(maps, size, mode='bilinear', align_corners=False)
             levels.append(maps)
         return levels
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a block; afterwards every submodule has its own mode again."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode

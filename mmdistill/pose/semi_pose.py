@@ -10,17 +10,14 @@ A method says what unlabelled people teach (:meth:`SemiPose.pseudo_targets`); wi
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dist import get_rank
-from mmengine.model import BaseDataPreprocessor
 from mmpose.models.heads import HeatmapHead
-from mmpose.registry import MODELS as MMPOSE_MODELS
 from mmpose.structures import PoseDataSample
 from torch import Tensor, nn
 
@@ -76,50 +73,6 @@ class PseudoTargets:
 
     images: Tensor
     terms: list[Term]
-
-
-@MODELS.register_module()
-class SemiPosePreprocessor(BaseDataPreprocessor):
-    """The estimator's own preprocessor, in training over whole batches of equal crops.
-
-    Args:
-        host: config of the estimator's preprocessor.
-    """
-
-    def __init__(self, host: dict) -> None:
-        super().__init__()
-        self.host = MMPOSE_MODELS.build(host)
-
-    def forward(self, data: Any, training: bool = False) -> Any:
-        """Casts and normalises a batch; crops of two views, (2, 3, H, W), stay side by side.
-
-        Where only some people have two crops, the single crop of the others stands for both.
-        """
-        if not training:
-            return self.host(data, False)
-        crops = list(data['inputs'])
-        if len({crop.dim() for crop in crops}) > 1:
-            crops = [crop if crop.dim() == 4 else crop.expand(2, *crop.shape) for crop in crops]
-        crops = torch.stack(crops)
-        flat = crops.flatten(0, -4)
-        images = self.host(dict(inputs=flat, data_samples=[]), False)['inputs']
-        images = images.view(*crops.shape[:-3], *images.shape[-3:])
-        return dict(inputs=images, data_samples=data['data_samples'])
-
-    def to(self, *args: Any, **kwargs: Any) -> nn.Module:
-        """Moves the estimator's preprocessor too."""
-        self.host.to(*args, **kwargs)
-        return super().to(*args, **kwargs)
-
-    def cuda(self, *args: Any, **kwargs: Any) -> nn.Module:
-        """Moves the estimator's preprocessor too."""
-        self.host.cuda(*args, **kwargs)
-        return super().cuda(*args, **kwargs)
-
-    def cpu(self, *args: Any, **kwargs: Any) -> nn.Module:
-        """Moves the estimator's preprocessor too."""
-        self.host.cpu(*args, **kwargs)
-        return super().cpu(*args, **kwargs)
 
 
 @MODELS.register_module()
@@ -306,25 +259,3 @@ def heatmap_head(estimator: nn.Module) -> HeatmapHead:
             'TopdownPoseEstimator'
         )
     return head
-
-
-def batch_norms(network: nn.Module) -> list[nn.Module]:
-    """All batch norms of a network."""
-    return [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-
-
-@contextmanager
-def batch_statistics(norms: Sequence[nn.Module]) -> Iterator[None]:
-    """Batch norms use the statistics of the batch and keep their running ones (peers' habit).
-
-    Args:
-        norms: each is in its own mode again afterwards.
-    """
-    before = [(norm, norm.training, norm.track_running_stats) for norm in norms]
-    for norm in norms:
-        norm.training, norm.track_running_stats = True, False
-    try:
-        yield
-    finally:
-        for norm, training, track in before:
-            norm.training, norm.track_running_stats = training, track

@@ -41,20 +41,13 @@ import torch
 from mmengine.registry import TASK_UTILS as ROOT_TASK_UTILS
 from torch import Tensor, nn
 
-from mmdistill.core.errors import UserError, did_you_mean
+from mmdistill.core.errors import UserError, options_of
 from mmdistill.core.pseudo import PseudoStats
 from mmdistill.pose.collapse import CollapseMonitor, CollapseStats, collapse_stats
 from mmdistill.pose.losses import confidence_mask, fused_target
-from mmdistill.pose.multi_level import evaluating
+from mmdistill.pose.modes import batch_norms, batch_statistics, evaluating
 from mmdistill.pose.peaks import peaks
-from mmdistill.pose.semi_pose import (
-    CropBatch,
-    PseudoTargets,
-    SemiPose,
-    Term,
-    batch_norms,
-    batch_statistics,
-)
+from mmdistill.pose.semi_pose import CropBatch, PseudoTargets, SemiPose, Term
 from mmdistill.pose.views import Affine, ViewRange
 from mmdistill.pose.warp import warp
 from mmdistill.registry import MODELS
@@ -100,10 +93,10 @@ class TRS(SemiPose):
         pseudo_bn: str = 'running',
         **shared: Any,
     ) -> None:
-        teacher_cfg = _options('teacher', teacher, dict(mode='ema', weight=1.0, mutual=True))
+        teacher_cfg = options_of('teacher', teacher, dict(mode='ema', weight=1.0, mutual=True))
         reviewer_cfg = None
         if reviewer is not None:
-            reviewer_cfg = _options('reviewer', reviewer, dict(weight=0.5))
+            reviewer_cfg = options_of('reviewer', reviewer, dict(weight=0.5))
         mode = teacher_cfg['mode']
         for name, value, known in (
             ('teacher.mode', mode, TEACHER_MODES),
@@ -120,7 +113,7 @@ class TRS(SemiPose):
         ):
             if not 0 <= value < float('inf'):
                 raise UserError(f'{name} must be at least 0, got {value}')
-        self.__dict__['teacher_frozen'] = mode != 'grad'
+        self.teacher_frozen = mode != 'grad'  # the frame asks for it while it is built
         super().__init__(**shared)
         self.mode, self.mutual = mode, mode == 'grad' and teacher_cfg['mutual']
         self.lam_t, self.lam_r = float(lam_t), float(lam_r)
@@ -129,7 +122,7 @@ class TRS(SemiPose):
         self.hard_view = None
         if hard_view is not None:
             known = {field.name: field.default for field in fields(ViewRange)}
-            self.hard_view = ViewRange(**_options('hard_view', hard_view, known))
+            self.hard_view = ViewRange(**options_of('hard_view', hard_view, known))
         mixes = [] if mix is None else [mix] if isinstance(mix, Mapping) else list(mix)
         self.mixes = [ROOT_TASK_UTILS.build(dict(each)) for each in mixes]
         if mode == 'grad':
@@ -297,18 +290,3 @@ class TRS(SemiPose):
             found = self.unlabeled_losses(second, hard)
             losses.update(self.weighted(found, 'teacher_unsup', self.unsup_weight))
         return losses
-
-
-def _options(name: str, given: Mapping | None, defaults: dict) -> dict:
-    """Defaults overridden by what is given.
-
-    Raises:
-        UserError: an unknown key.
-    """
-    for key in given or {}:
-        if key not in defaults:
-            raise UserError(
-                f'{name}: unknown key {key!r}{did_you_mean(key, defaults)}; '
-                f'known: {sorted(defaults)}'
-            )
-    return {**defaults, **(given or {})}

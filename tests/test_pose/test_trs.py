@@ -27,7 +27,8 @@ from semi_cases import (
 )
 
 from mmdistill.core.errors import UserError, explain
-from mmdistill.pose import TRS, semi_pose
+from mmdistill.pose import TRS
+from mmdistill.pose.modes import batch_norms
 from mmdistill.registry import MODELS
 from mmdistill.testing import assert_same_state
 
@@ -94,7 +95,7 @@ def test_statistics_of_teacher_and_reviewer(bn):
         found = model.easy_heatmaps(model.teacher, images)
         assert torch.allclose(found, wanted.head(wanted.extract_feat(images)), atol=1e-6)
     assert_same_state(model.teacher, trs().teacher)
-    assert all(part.track_running_stats for part in semi_pose.batch_norms(model.teacher))
+    assert all(part.track_running_stats for part in batch_norms(model.teacher))
 
 
 def test_without_weight_the_followers_are_not_run():

@@ -21,6 +21,7 @@ from semi_cases import (
 
 from mmdistill.pose import semi_pose
 from mmdistill.pose.losses import heatmap_mse
+from mmdistill.pose.modes import batch_norms
 from mmdistill.testing import assert_same_state
 
 pytestmark = pytest.mark.usefixtures('mmpose_scope')
@@ -66,7 +67,7 @@ def test_a_teacher_by_gradient_follows_the_students_easy_view():
     level = wanted.head(wanted.extract_feat(torch.cat([crops.labeled, crops.easy])))[2:]
     assert torch.allclose(losses['teacher_unsup_loss_kpt'], heatmap_mse(level, student), rtol=1e-5)
     for part in (model.student, model.teacher):
-        assert {int(each.num_batches_tracked) for each in semi_pose.batch_norms(part)} == {1}
+        assert {int(each.num_batches_tracked) for each in batch_norms(part)} == {1}
     model.mutual = False
     assert 'teacher_unsup_loss_kpt' not in losses_of(model, data)
     model.mutual, model.unsup_active = True, False
@@ -102,7 +103,7 @@ def test_the_easy_view_of_a_student_with_frozen_statistics_uses_them():
     with torch.no_grad():
         expected = wanted.head(wanted.extract_feat(images))
         assert torch.allclose(model.easy_heatmaps(model.student, images), expected, atol=1e-6)
-    modes = {part.training for part in semi_pose.batch_norms(model.student.backbone)}
+    modes = {part.training for part in batch_norms(model.student.backbone)}
     assert modes == {False} and model.student.head.training
 
 
