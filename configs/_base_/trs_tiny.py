@@ -1,0 +1,29 @@
+# TRS and its training on a laptop; a config adds network and data and takes ``_base_.trs``.
+_base_ = ['./schedules/one-cycle_1300it_pose.py', './pose_runtime.py']
+trs = dict(
+    type='mmdistill.TRS',
+    aux=[dict(stage='stage2'), dict(stage='stage3')],
+    hard_view=dict(rotation_std=15, rotation_max=30, rotation_prob=0.8),
+    mix=dict(type='mmdistill.KeypointMix', scope='intra', patches=2),
+    teacher=dict(mode='ema', weight=1.0),
+    reviewer=dict(weight=0.5),
+    confidence=0.1,
+)
+custom_hooks = [
+    dict(type='mmdistill.PreemptHook'),
+    dict(type='mmdistill.LabeledInstancesHook'),
+    dict(
+        type='mmdistill.TeacherUpdateHook',
+        momentum=dict(
+            type='mmdistill.LinearRampMomentum', keep_init=0.9, keep_final=0.99, ramp_iters=200
+        ),
+        buffers='ema',
+    ),
+    dict(type='mmdistill.ReviewerUpdateHook', source='student', interval=50),
+    dict(
+        type='mmdistill.UnsupWeightRampHook', begin=250, ramp_iters=100, weight=2.0, shape='linear'
+    ),
+    dict(type='mmdistill.PseudoQualityHook', interval=50),
+    dict(type='mmdistill.CollapseAlarmHook', interval=50, begin=300),
+]
+val_cfg = dict(type='mmdistill.TeacherStudentValLoop', branches=('student', 'teacher', 'reviewer'))
