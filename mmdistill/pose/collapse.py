@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from mmdistill.core.errors import UserError
 from mmdistill.core.hooks.teacher_update import bare_model, require
 from mmdistill.pose.heatmaps import HeatmapGrid
-from mmdistill.pose.peaks import decode
+from mmdistill.pose.peaks import decode, peaks
 from mmdistill.registry import HOOKS
 
 ALIVE = 0.1
@@ -47,6 +47,7 @@ def collapse_stats(
     reviewer: Tensor | None = None,
     grid: HeatmapGrid | None = None,
     valid: Tensor | None = None,
+    found: tuple[Tensor, Tensor] | None = None,
 ) -> CollapseStats:
     """Measures heatmaps; does not wait for the device.
 
@@ -55,18 +56,20 @@ def collapse_stats(
         reviewer: (B, K, h, w) of the same view, or None.
         grid: the heatmaps' grid, needed with a reviewer.
         valid: (B, K) bool, which joints count; all when left out.
+        found: the teacher's :func:`mmdistill.pose.peaks.peaks`, where they are known already.
 
     Raises:
         ValueError: a reviewer without a grid.
     """
-    peak = teacher.amax((2, 3)).double()
+    found = peaks(teacher) if found is None else found
+    peak = found[1].double()
     counted = torch.ones_like(peak, dtype=torch.bool) if valid is None else valid
     alive = counted & (peak > ALIVE)
     parts = [peak.masked_fill(~counted, 0), alive, counted]
     if reviewer is not None:
         if grid is None:
             raise ValueError('a distance in input pixels needs the grid')
-        points = grid.to_input(decode(teacher, grid)[0])
+        points = grid.to_input(decode(teacher, grid, found)[0])
         others, height = decode(reviewer, grid)
         both = alive & (height > ALIVE)
         gap = (points - grid.to_input(others)).double().norm(dim=-1)

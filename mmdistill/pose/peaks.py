@@ -34,18 +34,21 @@ def peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def decode(heatmaps: Tensor, grid: HeatmapGrid) -> tuple[Tensor, Tensor]:
+def decode(
+    heatmaps: Tensor, grid: HeatmapGrid, found: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
     """Joints of a batch of heatmaps, as mmpose's codec decodes them one by one.
 
     Args:
         heatmaps: (B, K, h, w).
         grid: its ``refinement`` is used.
+        found: their :func:`peaks`, where they are known already.
 
     Returns:
         (B, K, 2) places in heatmap pixels (``grid.to_input`` turns them into input pixels), -1
         where no pixel is positive, and (B, K) confidences (the highest values).
     """
-    places, confidences = peaks(heatmaps)
+    places, confidences = peaks(heatmaps) if found is None else found
     maps = heatmaps.to(places.dtype)
     if grid.refinement == 'quarter':
         shift = _quarter(maps, places)

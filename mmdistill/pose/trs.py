@@ -179,10 +179,10 @@ class TRS(SemiPose):
             self.student if self.mode == 'self' else self.teacher, batch.easy
         )
         reviewer = self.easy_heatmaps(self.reviewer, batch.easy) if self.lam_r else None
-        places, confidences = peaks(teacher)
+        places, confidences = found = peaks(teacher)
         self.pseudo_stats = self.stats(places, confidences, batch)
-        self.collapse_stats = collapse_stats(teacher, reviewer, self.grid)
-        terms = self.terms(teacher, reviewer)
+        self.collapse_stats = collapse_stats(teacher, reviewer, self.grid, found=found)
+        terms = self.terms(teacher, reviewer, confidences)
         return self.hard_targets(batch, places, confidences, terms, purpose=0)
 
     def hard_targets(
@@ -211,9 +211,15 @@ class TRS(SemiPose):
             moved.append((maps, mask, weight))
         return PseudoTargets(hard, moved)
 
-    def terms(self, teacher: Tensor, reviewer: Tensor | None) -> list[Term]:
-        """What is to be followed, in the easy view: one term where two can be fused."""
-        mask = confidence_mask(teacher, self.confidence) if self.confidence > 0 else None
+    def terms(self, teacher: Tensor, reviewer: Tensor | None, confidences: Tensor) -> list[Term]:
+        """What is to be followed, in the easy view: one term where two can be fused.
+
+        Args:
+            teacher: (B_u, K, h, w).
+            reviewer: likewise, or None.
+            confidences: (B_u, K) highest values of the teacher's heatmaps.
+        """
+        mask = confidences >= self.confidence if self.confidence > 0 else None
         if reviewer is None:
             return [(teacher, mask, self.lam_t)]
         if self.masks == 'own' and mask is not None:
@@ -279,7 +285,9 @@ class TRS(SemiPose):
         if self.mutual and self.unsup_active and len(batch.easy):
             with torch.no_grad():
                 maps = self.easy_heatmaps(self.student, batch.easy)
-                hard = self.hard_targets(batch, *peaks(maps), self.terms(maps, None), purpose=1)
+                places, confidences = peaks(maps)
+                terms = self.terms(maps, None, confidences)
+                hard = self.hard_targets(batch, places, confidences, terms, purpose=1)
         parts = [batch.labeled] + ([hard.images] if hard else [])
         sizes = [len(each) for each in parts]
         first, *second = self.heatmaps(self.teacher, torch.cat(parts)).split(sizes)

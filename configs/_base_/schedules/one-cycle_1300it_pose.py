@@ -1,7 +1,7 @@
 # One cycle of AdamW over 1300 iterations: a small network learns from scratch.
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=0.003, weight_decay=1e-4),
+    optimizer=dict(type='AdamW', lr=0.003, weight_decay=1e-4, fused=True),
     constructor='mmdistill.StudentOptimWrapperConstructor',
 )
 param_scheduler = [
