@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmdistill.core.errors import UserError, did_you_mean
+from mmdistill.core.modes import evaluating
 from mmdistill.pose.feature_tap import as_map, extra_tokens_of, tapped
 from mmdistill.pose.heatmaps import HeatmapGrid
-from mmdistill.pose.modes import evaluating
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,10 @@ from mmengine.registry import TASK_UTILS as ROOT_TASK_UTILS
 from torch import Tensor, nn
 
 from mmdistill.core.errors import UserError, options_of
+from mmdistill.core.modes import batch_norms, batch_statistics, evaluating
 from mmdistill.core.pseudo import PseudoStats
 from mmdistill.pose.collapse import CollapseMonitor, CollapseStats, collapse_stats
 from mmdistill.pose.losses import confidence_mask, fused_target
-from mmdistill.pose.modes import batch_norms, batch_statistics, evaluating
 from mmdistill.pose.peaks import peaks
 from mmdistill.pose.semi_pose import CropBatch, PseudoTargets, SemiPose, Term
 from mmdistill.pose.views import Affine, ViewRange

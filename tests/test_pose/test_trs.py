@@ -27,8 +27,8 @@ from semi_cases import (
 )
 
 from mmdistill.core.errors import UserError, explain
+from mmdistill.core.modes import batch_norms
 from mmdistill.pose import TRS
-from mmdistill.pose.modes import batch_norms
 from mmdistill.registry import MODELS
 from mmdistill.testing import assert_same_state
 

@@ -19,9 +19,9 @@ from semi_cases import (
     trs,
 )
 
+from mmdistill.core.modes import batch_norms
 from mmdistill.pose import semi_pose
 from mmdistill.pose.losses import heatmap_mse
-from mmdistill.pose.modes import batch_norms
 from mmdistill.testing import assert_same_state
 
 pytestmark = pytest.mark.usefixtures('mmpose_scope')
