@@ -1,6 +1,6 @@
 """Gradients as values: taken without touching ``.grad``, averaged over ranks, clipped, unscaled."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -40,14 +40,14 @@ def add_(into: Gradients, other: Sequence[Tensor | None]) -> Gradients:
 
     Args:
         into: changed and returned.
-        other: not changed, but its tensors may become part of the result.
+        other: not changed.
     """
     both = [i for i, (a, b) in enumerate(zip(into, other, strict=True)) if None not in (a, b)]
     if both:
         torch._foreach_add_([into[i] for i in both], [other[i] for i in both])
     for index, grad in enumerate(other):
         if into[index] is None:
-            into[index] = grad
+            into[index] = None if grad is None else grad.clone()
     return into
 
 
@@ -76,27 +76,25 @@ def mean_over_ranks_(grads: Gradients) -> Gradients:
 
 
 @torch.no_grad()
-def clipped(grads: Gradients, options: Mapping[str, Any] | None) -> Gradients:
-    """Gradients clipped as mmengine's ``OptimWrapper`` does; the given ones stay.
+def clipped(
+    grads: Gradients, clip: Callable[..., Any] | None, options: Mapping[str, Any] | None
+) -> Gradients:
+    """Gradients clipped as the real step would clip them; the given ones stay.
 
     Args:
         grads: to be clipped.
-        options: its ``clip_grad``: ``type`` ``'norm'`` (default) or ``'value'`` and the arguments
-            of torch's function of that name; None or empty: nothing is clipped.
+        clip: ``torch.nn.utils.clip_grad_norm_`` or another function of parameters, mmengine's
+            ``OptimWrapper.clip_func``.
+        options: its arguments; empty or None: nothing is clipped.
     """
     if not options:
         return grads
-    options = dict(options)
-    kind = options.pop('type', 'norm')
     stand_ins = [None if each is None else torch.empty_like(each) for each in grads]
     for stand_in, grad in zip(stand_ins, grads, strict=True):
         if stand_in is not None:
             stand_in.grad = grad.clone()
-    known = [each for each in stand_ins if each is not None]
-    if known and kind == 'norm':
-        torch.nn.utils.clip_grad_norm_(known, **options)
-    elif known:
-        torch.nn.utils.clip_grad_value_(known, **options)
+    if known := [each for each in stand_ins if each is not None]:
+        clip(known, **options)
     return [None if each is None else each.grad for each in stand_ins]
 
 

@@ -43,6 +43,11 @@ class SemiModel(BaseModel):
     refresh_buffers: Sequence[str] = ()
     teacher_frozen = True
     """False where a method trains the teacher by gradient too."""
+    moves_teacher = False
+    """True where a method updates the teacher itself, so that no hook may."""
+    own_step = False
+    """True where the method lives in ``train_step``, which DDP's wrapper would never call; then
+    our loops do, and the method averages gradients over ranks."""
 
     def __init__(
         self,

@@ -6,6 +6,8 @@ cannot be weighted. The functions here do what it does and multiply with a weigh
 value is ``(CE * weight).mean()``, the one of DAFormer and FST.
 """
 
+from collections.abc import Mapping
+
 import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.losses import accuracy
@@ -74,27 +76,8 @@ def weighted_decode_losses(
     return losses
 
 
-def weighted_losses(
-    segmentor: nn.Module,
-    features: list[Tensor],
-    labels: Tensor,
-    weight: Tensor | None = None,
-    weight_auxiliary: bool = True,
-    with_accuracy: bool = False,
-) -> dict[str, Tensor]:
-    """Losses of the decode head and of the auxiliary heads, named as mmseg names them.
-
-    Args:
-        segmentor: mmseg's ``EncoderDecoder``.
-        features: what its ``extract_feat`` gave.
-        labels: (B, H, W) or (B, 1, H, W) long.
-        weight: (B, H, W), all 1 when left out.
-        weight_auxiliary: the auxiliary heads are weighted too. The published code of FST leaves
-            a single auxiliary head without weights.
-        with_accuracy: see :func:`weighted_decode_losses`.
-
-    Returns:
-        ``decode.loss_ce``, ``aux.loss_ce`` (``aux_0.loss_ce`` in a list of heads) and so on.
+def heads_of(segmentor: nn.Module) -> dict[str, nn.Module]:
+    """Decode head and auxiliary heads by mmseg's prefixes: ``decode``, ``aux`` or ``aux_0``, ...
 
     Raises:
         UserError: a segmentor with several decode heads, or a head with a loss of its own.
@@ -104,11 +87,37 @@ def weighted_losses(
         extra = segmentor.auxiliary_head
         several = isinstance(extra, nn.ModuleList)
         heads |= {f'aux_{i}': h for i, h in enumerate(extra)} if several else {'aux': extra}
-    losses = {}
-    for prefix, head in heads.items():
+    for head in heads.values():
         check_head(head)
+    return heads
+
+
+def losses_of_heads(
+    segmentor: nn.Module,
+    logits: Mapping[str, Tensor],
+    labels: Tensor,
+    weight: Tensor | None = None,
+    weight_auxiliary: bool = True,
+    with_accuracy: bool = False,
+) -> dict[str, Tensor]:
+    """Losses of the decode head and of the auxiliary heads, named as mmseg names them.
+
+    Args:
+        segmentor: mmseg's ``EncoderDecoder``.
+        logits: (B, C, h, w) by name of the head, see :func:`heads_of`.
+        labels: (B, H, W) or (B, 1, H, W) long.
+        weight: (B, H, W), all 1 when left out.
+        weight_auxiliary: the auxiliary heads are weighted too. The published code of FST leaves
+            a single auxiliary head without weights.
+        with_accuracy: see :func:`weighted_decode_losses`.
+
+    Returns:
+        ``decode.loss_ce``, ``aux.loss_ce`` (``aux_0.loss_ce`` in a list of heads) and so on.
+    """
+    losses = {}
+    for prefix, head in heads_of(segmentor).items():
         of_head = weight if prefix == 'decode' or weight_auxiliary else None
-        values = weighted_decode_losses(head, head(features), labels, of_head, with_accuracy)
+        values = weighted_decode_losses(head, logits[prefix], labels, of_head, with_accuracy)
         losses |= {f'{prefix}.{name}': value for name, value in values.items()}
     return losses
 

@@ -9,7 +9,7 @@ from no_wait import NoWait
 from pixel_cases import labels_of, logits_of, uniform
 
 from mmdistill.core.errors import UserError
-from mmdistill.seg.seg_losses import weighted_decode_losses, weighted_losses
+from mmdistill.seg.seg_losses import heads_of, losses_of_heads, weighted_decode_losses
 
 LOSSES = {
     'one': CE,
@@ -127,7 +127,8 @@ def test_all_heads_are_named_and_valued_as_in_mmseg(auxiliary):
     inputs, labels = uniform(2, 3, 24, 32), labels_of(2, 24, 32)
     expected = segmentor.loss(inputs, samples_of(labels))
     features = segmentor.extract_feat(inputs)
-    losses = weighted_losses(segmentor, features, labels, with_accuracy=True)
+    logits = {name: head(features) for name, head in heads_of(segmentor).items()}
+    losses = losses_of_heads(segmentor, logits, labels, with_accuracy=True)
     assert losses.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(losses[name], value, rtol=0, atol=0)
@@ -138,9 +139,10 @@ def test_auxiliary_heads_are_weighted_where_asked():
     segmentor = segmentor_of(AUXILIARY, loss_decode=CE)
     inputs, labels = uniform(2, 3, 24, 32), labels_of(2, 24, 32)
     features, weight = segmentor.extract_feat(inputs), torch.full((2, 24, 32), 0.5)
-    whole = weighted_losses(segmentor, features, labels)
-    both = weighted_losses(segmentor, features, labels, weight)
-    main = weighted_losses(segmentor, features, labels, weight, weight_auxiliary=False)
+    logits = {name: head(features) for name, head in heads_of(segmentor).items()}
+    whole = losses_of_heads(segmentor, logits, labels)
+    both = losses_of_heads(segmentor, logits, labels, weight)
+    main = losses_of_heads(segmentor, logits, labels, weight, weight_auxiliary=False)
     for name, factor in (('decode.loss_ce', 0.5), ('aux.loss_ce', 0.5)):
         torch.testing.assert_close(both[name], factor * whole[name])
     assert main['aux.loss_ce'] == whole['aux.loss_ce']

@@ -24,6 +24,11 @@ def bare_model(runner: Runner) -> SemiModel:
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
+def stepping_model(runner: Runner) -> Any:
+    """What a loop steps: the wrapped model, or the bare one if its method is in its own step."""
+    return bare_model(runner) if getattr(bare_model(runner), 'own_step', False) else runner.model
+
+
 def tell_position(runner: Runner) -> None:
     """Sets ``cur_iter`` of a :class:`SemiModel`, whose random draws are functions of it."""
     model = bare_model(runner)
@@ -93,6 +98,10 @@ class TeacherUpdateHook(Hook):
             raise UserError(
                 f'TeacherUpdateHook needs a SemiModel, the model is a {type(model).__name__}: '
                 'remove the hook or wrap the model'
+            )
+        if model.moves_teacher:
+            raise UserError(
+                f'{type(model).__name__} moves its teacher itself: remove TeacherUpdateHook'
             )
         if not model.teacher_frozen:
             raise UserError(

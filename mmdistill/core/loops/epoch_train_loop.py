@@ -7,7 +7,7 @@ import torch
 from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import DataLoader
 
-from mmdistill.core.hooks.teacher_update import tell_position
+from mmdistill.core.hooks.teacher_update import stepping_model, tell_position
 from mmdistill.core.positioned_data import positioned_loader
 from mmdistill.registry import LOOPS
 
@@ -79,8 +79,12 @@ class EpochTrainLoop(EpochBasedTrainLoop):
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """One iteration; a student-teacher model learns which one it is."""
-        tell_position(self.runner)
-        super().run_iter(idx, data_batch)
+        runner = self.runner
+        tell_position(runner)
+        runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
+        outputs = stepping_model(runner).train_step(data_batch, runner.optim_wrapper)
+        runner.call_hook('after_train_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
 
     def _validate(self) -> None:
         """Runs the validation that is due."""
