@@ -146,7 +146,7 @@ class CheckedSegAnnotations(LoadAnnotations):
             label = label.astype(np.uint8)
         label_map, reduce = results.get('label_map'), bool(results.get('reduce_zero_label'))
         if label_map or reduce:
-            label = label_table(label_map, reduce)[label]
+            label = label_table(label_map, reduce).take(label)
         # one up, 255 becomes 0: a wrong id is what is left above num_classes
         if label.size and (label + np.uint8(1)).max() > self.num_classes:
             raise self._wrong_id(path, label[(label >= self.num_classes) & (label != IGNORED)][0])
