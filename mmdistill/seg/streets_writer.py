@@ -13,8 +13,11 @@ import numpy as np
 
 from mmdistill.core.chunks import in_chunks
 
+from .class_stats import ClassStats, count_labels, write_class_stats
 from .street_sim import DOMAINS, StreetSettings, simulate
 
+CLASSES = 19
+"""Train ids of Cityscapes."""
 VAL_START = 500_000
 """First index of the validation split: both splits can grow without touching old images."""
 PER_TOWN = 1000
@@ -81,14 +84,16 @@ def _write(path: Path, pixels: np.ndarray) -> None:
     path.write_bytes(data.tobytes())
 
 
-def _make_many(root: Path, recipe: Recipe, images: list[tuple[str, str, int]]) -> list[None]:
-    """Draws and writes several images with their labels."""
+def _make_many(root: Path, recipe: Recipe, images: list[tuple[str, str, int]]) -> list[np.ndarray]:
+    """Draws and writes several images with their labels; returns the pixels per class."""
+    counts = []
     for domain, split, index in images:
         street = simulate(domain, recipe.seed, index, recipe.settings)
         image, label = image_files(domain, split, index)
         _write(root / image, street.image)
         _write(root / label, street.label)
-    return [None] * len(images)
+        counts.append(count_labels(street.label, CLASSES))
+    return counts
 
 
 @contextmanager
@@ -110,7 +115,8 @@ def write_dataset(
 ) -> None:
     """Writes ``{source,target}/{leftImg8bit,gtFine}/{train,val}`` into an existing folder.
 
-    The result does not depend on the number of workers.
+    ``source/class_stats.json`` counts the classes of the source's training labels, for rare class
+    sampling. The result does not depend on the number of workers.
 
     Args:
         root: an existing, empty folder.
@@ -123,4 +129,13 @@ def write_dataset(
     for folder in {path.parent for image in images for path in image_files(*image)}:
         (root / folder).mkdir(parents=True, exist_ok=True)
     with _one_thread():
-        in_chunks(partial(_make_many, root, recipe), images, _CHUNK, workers, progress)
+        counts = in_chunks(partial(_make_many, root, recipe), images, _CHUNK, workers, progress)
+    folder = Path('source', 'gtFine', 'train')
+    rows = [
+        (image_files(*image)[1].relative_to(folder).as_posix(), pixels)
+        for image, pixels in zip(images, counts, strict=True)
+        if image[:2] == ('source', 'train')
+    ]
+    names, pixels = zip(*sorted(rows, key=lambda row: row[0]), strict=True)
+    stats = ClassStats(names, np.stack(pixels))
+    write_class_stats(root / 'source' / 'class_stats.json', stats)
