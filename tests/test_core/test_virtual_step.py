@@ -158,14 +158,19 @@ def test_parameters_without_gradient_stay():
     assert not torch.equal(ahead[0], net[0].weight)
 
 
+@pytest.mark.parametrize('on_device', [False, True])
 @pytest.mark.parametrize('kind', [KINDS[0], KINDS[-2]], ids=['AdamW', 'SGD'])
-def test_a_step_that_is_not_finite_stays_where_it_is(kind):
+def test_a_step_that_is_not_finite_stays_where_it_is(kind, on_device, monkeypatch):
+    if on_device:  # as on a GPU, which is not asked
+        monkeypatch.setattr(virtual_step, '_known', lambda finite: finite is None or None)
     net, optimizer = trained(kind, 2)
     grads = gradients_of(net, 1)
     bad = [grads[0] * float('nan'), *grads[1:]]
     virtual = VirtualOptimizer(optimizer)
     for value, param in zip(virtual.advance(bad, torch.tensor(False)), net.parameters()):  # noqa: B905
         assert torch.equal(value, param)
+    for index, value in _pairs(VirtualOptimizer(optimizer).stream(bad, torch.tensor(False))):
+        assert torch.equal(value, virtual.params[index])
     # and the series goes on as if it had not been there
     after = virtual.advance(grads, torch.tensor(True))
     fresh = VirtualOptimizer(optimizer).advance(grads)
