@@ -44,17 +44,21 @@ class Point:
     steps: list[float | Tensor]
 
 
-def adam_step(point: Point, grads: list[Tensor], group: Mapping[str, Any]) -> Point:
+def adam_step(
+    point: Point, grads: list[Tensor], group: Mapping[str, Any], with_state: bool = True
+) -> Point:
     """One step of Adam (arXiv:1412.6980) or AdamW (arXiv:1711.05101) out of place.
 
     Args:
         point: state ``exp_avg`` and ``exp_avg_sq``.
         grads: of the parameters.
         group: the optimizer's settings.
+        with_state: the new state is asked for; otherwise its memory serves the step.
     """
     lr, decay, (beta1, beta2) = group['lr'], group['weight_decay'], group['betas']
     params = point.params
-    if decay and group['decoupled_weight_decay']:
+    decoupled = bool(decay and group['decoupled_weight_decay'])
+    if decoupled:
         params = torch._foreach_mul(params, 1 - lr * decay)
     elif decay:
         grads = torch._foreach_add(grads, params, alpha=decay)
@@ -64,26 +68,34 @@ def adam_step(point: Point, grads: list[Tensor], group: Mapping[str, Any]) -> Po
     first = torch._foreach_lerp(first, grads, 1 - beta1)
     second = torch._foreach_mul(second, beta2)
     torch._foreach_addcmul_(second, grads, grads, value=1 - beta2)
-    spread = torch._foreach_sqrt(second)
+    spread = torch._foreach_sqrt(second) if with_state else second
+    if not with_state:
+        torch._foreach_sqrt_(spread)
     torch._foreach_div_(spread, [(1 - beta2**step) ** 0.5 for step in steps])
     torch._foreach_add_(spread, group['eps'])
     sizes = [-(lr / (1 - beta1**step)) for step in steps]
     if any(isinstance(size, Tensor) for size in sizes):
         moves = torch._foreach_div(first, spread)
         torch._foreach_mul_(moves, sizes)
-        params = torch._foreach_add(params, moves)
+        torch._foreach_add_(moves, params)
+        params = moves
+    elif decoupled:  # these are no longer the point's
+        torch._foreach_addcdiv_(params, first, spread, sizes)
     else:
         params = torch._foreach_addcdiv(params, first, spread, sizes)
-    return Point(params, {'exp_avg': first, 'exp_avg_sq': second}, steps)
+    return Point(params, {'exp_avg': first, 'exp_avg_sq': second} if with_state else {}, steps)
 
 
-def sgd_step(point: Point, grads: list[Tensor], group: Mapping[str, Any]) -> Point:
+def sgd_step(
+    point: Point, grads: list[Tensor], group: Mapping[str, Any], with_state: bool = True
+) -> Point:
     """One step of SGD out of place, with momentum, Nesterov momentum and dampening as in torch.
 
     Args:
         point: state ``momentum_buffer``.
         grads: of the parameters.
         group: the optimizer's settings.
+        with_state: the new state is asked for.
     """
     momentum, keep = group['momentum'], 1 - group['dampening']
     if group['weight_decay']:
@@ -99,7 +111,7 @@ def sgd_step(point: Point, grads: list[Tensor], group: Mapping[str, Any]) -> Poi
         else:
             grads = buffers
     params = torch._foreach_add(point.params, grads, alpha=-group['lr'])
-    return Point(params, {'momentum_buffer': buffers}, point.steps)
+    return Point(params, {'momentum_buffer': buffers} if with_state else {}, point.steps)
 
 
 RULES = {
@@ -164,7 +176,7 @@ class VirtualOptimizer:
         Yields:
             Indices of parameters, and new tensors. All parameters come once.
         """
-        for indices, old, new in self._steps(self._here, grads):
+        for indices, old, new in self._steps(self._here, grads, with_state=False):
             yield indices, _chosen(finite, new.params, old.params)
 
     # ------------------------------------------------------------------ several steps
@@ -216,7 +228,9 @@ class VirtualOptimizer:
             [whole.steps[index] for index in indices],
         )
 
-    def _steps(self, point_of: Any, grads: Gradients) -> Iterator[tuple[list[int], Point, Point]]:
+    def _steps(
+        self, point_of: Any, grads: Gradients, with_state: bool = True
+    ) -> Iterator[tuple[list[int], Point, Point]]:
         """Points before and after a step by chunk; the same one for parameters without gradient."""
         if len(grads) != len(self.params):
             raise ValueError(f'{len(grads)} gradients for {len(self.params)} parameters')
@@ -227,7 +241,7 @@ class VirtualOptimizer:
                 chosen = [grads[index].detach() for index in indices]
                 if group['maximize']:
                     chosen = torch._foreach_neg(chosen)
-                new = self.rule(old, chosen, group)
+                new = self.rule(old, chosen, group, with_state)
             yield indices, old, new
 
     def _chunks(self, grads: Gradients) -> Iterator[tuple[int | None, list[int]]]:

@@ -12,6 +12,7 @@ from mmdistill.core import virtual_step
 from mmdistill.core.errors import UserError
 from mmdistill.core.gradients import gradients
 from mmdistill.core.virtual_step import VirtualOptimizer
+from mmdistill.testing import peak_bytes
 
 ADAMW = [
     dict(weight_decay=decay, foreach=foreach) for decay in (0.0, 0.03) for foreach in (True, False)
@@ -262,3 +263,19 @@ def test_a_wrong_number_of_gradients_is_refused():
 def _pairs(stream) -> list[tuple[int, Tensor]]:
     """Index and tensor of everything in a stream."""
     return [pair for indices, values in stream for pair in zip(indices, values, strict=True)]
+
+
+@pytest.mark.parametrize('decay', [0.0, 0.1])
+def test_a_stream_needs_memory_for_three_copies_of_a_chunk(decay):
+    """Two moments, one of which becomes the divisor, and the new parameters."""
+    params = [nn.Parameter(torch.randn(1000)) for _ in range(50)]
+    optimizer = torch.optim.AdamW(params, weight_decay=decay)
+    grads = [torch.randn(1000) for _ in params]
+    real_step(nn.ParameterList(params), optimizer, grads)
+    virtual = VirtualOptimizer(optimizer)
+
+    def consume():
+        for _ in virtual.stream(grads):
+            pass
+
+    assert peak_bytes(consume, torch.device('cpu')) <= 3 * 50 * 4000

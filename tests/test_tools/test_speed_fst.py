@@ -134,10 +134,12 @@ def test_bookkeeping_makes_the_same_teacher_and_leaves_the_student(tools):
 
 def test_the_large_network_is_the_one_of_the_paper(bench):
     """DeepLab v2 with ResNet-101: 43.2 million parameters in 322 tensors."""
-    from benchmark.methods.fst_networks_speed import LARGE
+    from benchmark.methods.fst_networks_speed import LARGE, SMALL
     from benchmark.methods.fst_speed import shapes_of
 
-    shapes = shapes_of(LARGE, bench)
+    student = bench.model.student.parameters()
+    assert shapes_of(SMALL) == [tuple(each.shape) for each in student]
+    shapes = shapes_of(LARGE)
     assert len(shapes) == 322
     assert sum(torch.Size(each).numel() for each in shapes) == pytest.approx(43.22e6, rel=1e-3)
 

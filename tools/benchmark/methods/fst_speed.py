@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmark.methods.fst import COMPARISON
+from benchmark.methods.fst import COMPARISON, config_path
 from benchmark.methods.fst_bookkeeping_speed import OURS, PUBLISHED, Bookkeeping
 from benchmark.methods.fst_networks_speed import LARGE, NARROW, SMALL, Network
 from benchmark.methods.fst_workbench_speed import FEW, PEER, STEP, VARIANTS, Workbench
 from benchmark.overrides import Sizes
 from benchmark.steps import add_parts, over, over_least, prepared, quiet_devices, timed
 from benchmark.timing import interleaved
+from benchmark.training import config_of
 
 BATCHES = 2
 """Batches whose times are summed."""
@@ -51,7 +52,7 @@ def measure_speed(args: argparse.Namespace, report: Any) -> Any:
                 if args.quick or args.only_steps:
                     break
             if not args.only_steps:
-                bookkeeping(bench, args.rounds, report)
+                bookkeeping(bench.device, args.rounds, report)
     finally:
         torch.set_num_threads(threads)
     return report
@@ -85,20 +86,19 @@ def memory(bench: Workbench, report: Any) -> None:
     report.add(f'{bench.name}: peak memory beyond a mean teacher, copies of the parameters', row)
 
 
-def shapes_of(network: Network, bench: Workbench) -> list[tuple[int, ...]]:
+def shapes_of(network: Network) -> list[tuple[int, ...]]:
     """Shapes of a network's parameters, without their values."""
     from mmseg.registry import MODELS
 
     with torch.device('meta'):
-        model = MODELS.build(network.segmentor(bench.config({}).model.segmentor))
+        model = MODELS.build(network.segmentor(config_of(config_path('fst-d')).model.segmentor))
     return [tuple(each.shape) for each in model.parameters()]
 
 
-def bookkeeping(bench: Workbench, rounds: int, report: Any) -> None:
+def bookkeeping(device: torch.device, rounds: int, report: Any) -> None:
     """Looking ahead without passes of a network, for a small one and for a large one."""
-    device = bench.device
     for network in (SMALL, LARGE) if device.type == 'cpu' else (LARGE,):
-        shapes = shapes_of(network, bench)
+        shapes = shapes_of(network)
         name = f'{device.type}, {len(shapes)} tensors'
         operations = Bookkeeping(shapes, device).operations()
         found = interleaved(operations, max(3, rounds), device)
