@@ -66,7 +66,7 @@ class Look:
             if rng.random() < 0.45:
                 self.cast = (float(rng.uniform(-5, 5)), float(rng.choice((-1, 1))))
         else:
-            self.contact, self.reach, self.rough = 0.35, 600.0, 0.15
+            self.contact, self.reach, self.rough = 0.35, 600.0, 0.3
         fine, coarse = noise(rng, 48), noise(rng, 10)
         self._leaf = (
             self.rough * (0.22 * fine + 0.16 * noise(rng, 16))
