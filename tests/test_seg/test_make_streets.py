@@ -91,7 +91,7 @@ def test_mmseg_reads_them_as_cityscapes(streets, domain, split, count):
     dataset = CityscapesDataset(
         data_root=str(streets / domain),
         data_prefix=dict(img_path=f'leftImg8bit/{split}', seg_map_path=f'gtFine/{split}'),
-        pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')],
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='mmseg.LoadAnnotations')],
     )
     assert len(dataset) == count
     assert tuple(dataset.metainfo['classes']) == CLASSES
