@@ -25,16 +25,16 @@ def expose(rng: _Rng, image: np.ndarray, strength: float = 1.0) -> np.ndarray:
     height, width = image.shape[:2]
     out = cv2.GaussianBlur(image, (0, 0), 0.3 + strength * float(rng.uniform(0, 0.6)))
     out = out.astype(np.float32)
-    gain = 2.0 ** (strength * rng.normal(-0.1, 0.35))
-    cast = 1 + strength * rng.normal(0, 0.05) * np.array([1.0, 0.1, -1.0])
-    contrast = 1 - strength * rng.uniform(-0.1, 0.35)
-    base = 118 + strength * rng.uniform(-12, 22)
+    gain = 2.0 ** (strength * rng.normal(-0.05, 0.2))
+    cast = 1 + strength * rng.normal(0, 0.035) * np.array([1.0, 0.1, -1.0])
+    contrast = 1 - strength * rng.uniform(-0.08, 0.22)
+    base = 118 + strength * rng.uniform(-8, 12)
     out = (out - 118) * np.float32(contrast) + np.float32(base)
     x = np.linspace(-1, 1, width, dtype=np.float32)
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-    fall = strength * np.float32(rng.uniform(0, 0.28))
+    fall = strength * np.float32(rng.uniform(0, 0.22))
     out *= ((1 - fall * (x**2 + y**2) / 2)[..., None]) * (gain * cast).astype(np.float32)
-    level = np.float32(strength * rng.uniform(1.5, 9))
+    level = np.float32(strength * rng.uniform(1.5, 6.5))
     out += rng.standard_normal(out.shape, np.float32) * level
     taken = np.clip(out, 0, 255).astype(np.uint8)
     quality = int(rng.integers(45, 92))
