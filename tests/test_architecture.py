@@ -16,7 +16,7 @@ RING0 = ('core', 'testing')
 HOSTS_OF = {
     'det3d': {'mmdet3d', 'mmdet', 'mmcv', 'spconv', 'numba', 'matplotlib'},
     'pose': {'mmpose', 'mmdet', 'mmcv', 'cv2', 'matplotlib'},
-    'seg': {'mmseg', 'mmcv', 'matplotlib'},
+    'seg': {'mmseg', 'mmcv', 'cv2', 'matplotlib'},
 }
 HOSTS = {'mmcv', 'mmdet', 'mmdet3d', 'mmseg', 'mmpose', 'mmpretrain', 'spconv', 'open3d'}
 FRAME = {'numpy', 'torch', 'mmengine'}

@@ -2,12 +2,16 @@
 _base_ = ['./schedules/one-cycle_1300it_pose.py', './pose_runtime.py']
 trs = dict(
     type='mmdistill.TRS',
-    aux=[dict(stage='stage2'), dict(stage='stage3')],
-    hard_view=dict(rotation_std=15, rotation_max=30, rotation_prob=0.8),
-    mix=dict(type='mmdistill.KeypointMix', scope='intra', patches=2),
+    aux=[dict(stage='stage3', weight=0.2)],
+    hard_view=dict(rotation_std=30, rotation_max=60, rotation_prob=0.8),
+    mix=[
+        dict(type='mmdistill.KeypointMix', scope='intra', patches=5, mix_weight=(0.5, 1.0)),
+        dict(type='mmdistill.KeypointMix', scope='cutout', patches=5, mix_weight=(1, 1), fill=0),
+    ],
     teacher=dict(mode='ema', weight=1.0),
     reviewer=dict(weight=0.5),
     confidence=0.1,
+    pseudo_bn='batch',
 )
 custom_hooks = [
     dict(type='mmdistill.PreemptHook'),

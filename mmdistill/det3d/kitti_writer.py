@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+
+from mmdistill.core.chunks import in_chunks
 
 from .kitti_format import (
     Calibration,
@@ -26,6 +28,7 @@ VAL_START = 500_000
 """First frame id of the validation split: both splits can grow without touching old frames."""
 LABELLED = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024)
 """Numbers of labelled frames for which splits are drawn, where the training split has more."""
+_CHUNK = 4
 
 
 @dataclass(frozen=True)
@@ -134,21 +137,7 @@ def write_dataset(
     train = list(range(recipe.train))
     val = list(range(VAL_START, VAL_START + recipe.val))
     frames = train + val
-    chunk = 4
-    jobs = [frames[i : i + chunk] for i in range(0, len(frames), chunk)]
-    infos: list[dict] = []
-
-    def collect(results) -> None:
-        for part in results:
-            infos.extend(part)
-            if progress is not None:
-                progress(len(infos), len(frames))
-
-    if workers > 1:
-        with ProcessPoolExecutor(workers) as pool:
-            collect(pool.map(_make_many, [root] * len(jobs), [recipe] * len(jobs), jobs))
-    else:
-        collect(_make_many(root, recipe, job) for job in jobs)
+    infos = in_chunks(partial(_make_many, root, recipe), frames, _CHUNK, workers, progress)
 
     splits = {'train': train, 'val': val, 'trainval': frames, 'test': []}
     by_id = {info['sample_idx']: info for info in infos}

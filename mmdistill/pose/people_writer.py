@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
+
+from mmdistill.core.chunks import in_chunks
 
 from .figure_sim import JOINTS, LINKS, Picture, PictureSettings, simulate
 
@@ -112,13 +114,15 @@ def encode(picture: Picture) -> bytes:
     return data.tobytes()
 
 
-def _make_many(folder: Path, recipe: Recipe, indices: range) -> list[tuple[dict, list[dict]]]:
-    """Draws and writes several images; returns their entries and those of the people."""
+def _make_many(
+    root: Path, recipe: Recipe, images: list[tuple[str, int]]
+) -> list[tuple[dict, list[dict]]]:
+    """Draws and writes several images (split, index); returns their entries and their people's."""
     made = []
-    for index in indices:
+    for split, index in images:
         picture = simulate(recipe.seed, index, recipe.settings)
         entry = image_entry(index, recipe.settings.size)
-        (folder / entry['file_name']).write_bytes(encode(picture))
+        (root / 'images' / split / entry['file_name']).write_bytes(encode(picture))
         made.append((entry, annotations(picture, entry['id'])))
     return made
 
@@ -152,30 +156,15 @@ def write_dataset(
     """
     root = Path(root)
     (root / 'annotations').mkdir(exist_ok=True)
-    jobs = []
-    for split, indices in recipe.splits().items():
-        folder = root / 'images' / split
-        folder.mkdir(parents=True, exist_ok=True)
-        jobs += [(split, folder, indices[i : i + _CHUNK]) for i in range(0, len(indices), _CHUNK)]
-    splits, folders, chunks = zip(*jobs, strict=True)
-    made: dict[str, list[tuple[dict, list[dict]]]] = {split: [] for split in splits}
-
-    def collect(results) -> None:
-        done = 0
-        for split, part in zip(splits, results, strict=True):
-            made[split] += part
-            done += len(part)
-            if progress is not None:
-                progress(done, recipe.train + recipe.val)
-
-    if workers > 1:
-        with _one_thread(), ProcessPoolExecutor(workers) as pool:
-            collect(pool.map(_make_many, folders, [recipe] * len(jobs), chunks))
-    else:
-        collect(map(_make_many, folders, [recipe] * len(jobs), chunks))
-
-    for split, entries in made.items():
-        images = [entry for entry, _ in entries]
-        people = [person for _, some in entries for person in some]
+    splits = recipe.splits()
+    for split in splits:
+        (root / 'images' / split).mkdir(parents=True, exist_ok=True)
+    images = [(split, index) for split, indices in splits.items() for index in indices]
+    with _one_thread():
+        made = in_chunks(partial(_make_many, root, recipe), images, _CHUNK, workers, progress)
+    for split in splits:
+        kept = [entry for (name, _), entry in zip(images, made, strict=True) if name == split]
+        people = [person for _, some in kept for person in some]
+        content = coco([entry for entry, _ in kept], people, recipe.seed)
         path = root / 'annotations' / f'person_keypoints_{split}.json'
-        path.write_text(json.dumps(coco(images, people, recipe.seed)) + '\n')
+        path.write_text(json.dumps(content) + '\n')

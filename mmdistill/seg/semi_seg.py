@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.dist import get_rank
 from mmengine.registry import TASK_UTILS as ROOT_TASK_UTILS
 from mmseg.models.segmentors import EncoderDecoder
@@ -142,7 +143,8 @@ class SemiSeg(SemiModel):
         self_rule = given.pop('rule', 'share')
         if self_rule not in PSEUDO:
             raise UserError(f'pseudo.rule must be one of {tuple(PSEUDO)}, got {self_rule!r}')
-        super().__init__(segmentor, **frame)
+        # mmseg reads its test_cfg by attribute
+        super().__init__(ConfigDict(segmentor), **frame)
         if not isinstance(self.student, EncoderDecoder):
             kind = type(self.student).__name__
             raise UserError(f'segmentor must be an EncoderDecoder of mmseg, got {kind}')

@@ -18,7 +18,7 @@ def pose_scores(config, seed, options):
     value = {'supervised': 0.3, 'posecons': 0.35, 'dualpose': 0.37, 'trs': 0.4}[
         config.split('_')[0]
     ]
-    value += 0.01 * seed - 0.02 * ('model.mix' in options)
+    value += 0.01 * seed - 0.02 * ('model.mix.0.mix_weight' in options)
     metrics = {'coco/AP': value, 'coco/AP .5': value + 0.2, 'coco/AR': -1.0, 'coco/AP (M)': 0.1}
     if 'openfield' in config:
         metrics = {'PCK': value, 'EPE': 20 * value}

@@ -136,9 +136,12 @@ def test_a_row_without_a_part_has_all_the_others(trs, tmp_path):
         cfg = Config(config_of(jobs[key].config).to_dict())
         cfg.merge_from_dict(jobs[key].options)
         models[key] = cfg.model.to_dict()
-    for key, part in (('no-reviewer', 'reviewer'), ('no-levels', 'aux'), ('no-mix', 'mix')):
+    for key, part in (('no-reviewer', 'reviewer'), ('no-levels', 'aux')):
         assert not models[key].pop(part)
         assert models[key] == {k: v for k, v in models['trs'].items() if k != part}
+    assert list(models['no-mix']['mix'][0].pop('mix_weight')) == [0, 0]
+    assert models['trs']['mix'][0].pop('mix_weight')[1] > 0
+    assert models['no-mix'] == models['trs']
 
 
 def test_a_shorter_training_shrinks_everything(trs, tmp_path):

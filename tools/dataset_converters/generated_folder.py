@@ -42,7 +42,7 @@ def generate(out: Path, manifest: dict, overwrite: bool, write: Callable[[Path],
             'give another --out, or --overwrite to replace it'
         )
     out.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(out)
+    sweep(out)
     part = out.parent / f'.{out.name}.part-{os.getpid()}'
     old = out.parent / f'.{out.name}.old-{os.getpid()}'
     part.mkdir()
@@ -66,7 +66,7 @@ def read_manifest(out: Path) -> dict | None:
         return None
 
 
-def _sweep(out: Path) -> None:
+def sweep(out: Path) -> None:
     """Removes what killed runs of this command left beside ``out``."""
     for left in out.parent.glob(f'.{out.name}.part-*'):
         pid = left.name.rpartition('-')[2]

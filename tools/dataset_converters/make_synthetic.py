@@ -1,6 +1,7 @@
 """Makes synthetic data sets: ``make_synthetic.py KIND --out DIR --train N --val M --seed S``.
 
-KIND is ``kitti`` (LiDAR scenes) or ``people`` (images with COCO keypoints).
+KIND is ``kitti`` (LiDAR scenes), ``people`` (images with COCO keypoints) or ``streets``
+(images of two domains with Cityscapes' labels).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ KITTI_VERSION = 3
 """Raise it when the same arguments give other frames than before."""
 PEOPLE_VERSION = 1
 """The same for the images of people."""
+STREETS_VERSION = 1
+"""The same for the images of streets."""
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -93,12 +96,55 @@ def run_people(args: argparse.Namespace, workers: int) -> bool:
     return generate(args.out, manifest, args.overwrite, write)
 
 
+def add_streets(commands: argparse._SubParsersAction) -> None:
+    """Adds the sub-command ``streets``."""
+    parser = commands.add_parser(
+        'streets', help='streets as a game and a camera show them, with Cityscapes labels'
+    )
+    add_common(parser)
+    parser.add_argument(
+        '--size', nargs='+', default=['256x128'], metavar='PIXELS', help='WIDTHxHEIGHT'
+    )
+    parser.set_defaults(run=run_streets)
+
+
+def two_sides(words: list[str]) -> tuple[int, int]:
+    """Width and height of ``['256x128']`` or ``['256', '128']``.
+
+    Raises:
+        ValueError: something else.
+    """
+    sides = 'x'.join(words).lower().split('x')
+    if len(sides) != 2 or not all(side.isdecimal() for side in sides):
+        raise ValueError(f'--size must be WIDTHxHEIGHT as in 256x128, got {" ".join(words)!r}')
+    return int(sides[0]), int(sides[1])
+
+
+def run_streets(args: argparse.Namespace, workers: int) -> bool:
+    """Makes both domains; False when they are there already."""
+    size = two_sides(args.size)
+    keys = ('train', 'val', 'seed')
+    manifest = {'kind': 'streets', 'version': STREETS_VERSION, 'size': size}
+    manifest.update({k: getattr(args, k) for k in keys})
+
+    def write(folder: Path) -> None:
+        make_light('mmdistill.core', 'mmdistill.seg')
+        from mmdistill.seg.street_sim import StreetSettings
+        from mmdistill.seg.streets_writer import Recipe, write_dataset
+
+        recipe = Recipe(args.train, args.val, args.seed, StreetSettings(size=size))
+        write_dataset(folder, recipe, workers, Progress('images'))
+
+    return generate(args.out, manifest, args.overwrite, write)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True, metavar='KIND')
     add_kitti(commands)
     add_people(commands)
+    add_streets(commands)
     args = parser.parse_args(argv)
     workers = args.workers or os.cpu_count() or 1
     try:

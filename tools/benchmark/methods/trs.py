@@ -53,7 +53,8 @@ ROWS: Mapping[str, Row] = {
         {'model.reviewer': None, 'val_cfg.branches': ['student', 'teacher']},
     ),
     'no-levels': Row('TRS without multi-level', 'trs', {'model.aux': []}),
-    'no-mix': Row('TRS without Keypoint-Mix', 'trs', {'model.mix': None}),
+    # a share of 0 mixes nothing; the cut-outs, which the peers have too, stay
+    'no-mix': Row('TRS without Keypoint-Mix', 'trs', {'model.mix.0.mix_weight': [0.0, 0.0]}),
     'mouse-supervised': Row('supervised, mouse', 'supervised', data=MOUSE, cost=0.8),
     'mouse-trs': Row('TRS, mouse', 'trs', data=MOUSE, cost=2.4),
 }
