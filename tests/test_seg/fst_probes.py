@@ -29,6 +29,11 @@ def parameters(state: dict) -> dict:
     return {name: value for name, value in state.items() if not name.endswith(ends)}
 
 
+def copied(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters by name."""
+    return {name: each.detach().clone() for name, each in network.named_parameters()}
+
+
 def joined(batches: list[dict]) -> dict:
     """Batches of the loader one after the other in one."""
     first, *rest = copy.deepcopy(batches)
@@ -110,7 +115,7 @@ class HalfWrapper(OptimWrapper):
 
 def published_formula(
     model: FST, optim: OptimWrapper, kind: Callable | None, data: dict, depth: int
-) -> None:
+) -> dict[str, Tensor]:
     """One step of the policy ``ephemeral`` with clones, real steps and ``backward``.
 
     Args:
@@ -119,6 +124,9 @@ def published_formula(
         kind: makes the optimizer of a clone, see ``wrapper_of``.
         data: of the loader.
         depth: virtual steps.
+
+    Returns:
+        Parameters of the future teacher.
     """
     batch = images_of(model, data)
 
@@ -142,12 +150,14 @@ def published_formula(
     kept = [each.clone() for each in model.teacher.parameters()]
     factor = model.virtual_keep
     average(model.teacher, walker.student, model._keep() if factor is None else factor)
+    future = copied(model.teacher)
     grow(model.student, optim.optimizer, 0)
     with torch.no_grad():
         for each, old in zip(model.teacher.parameters(), kept, strict=True):
             each.copy_(old)
     optim.optimizer.zero_grad()
     model.steps_done += 1
+    return future
 
 
 @torch.no_grad()

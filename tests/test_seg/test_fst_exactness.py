@@ -6,7 +6,15 @@ from functools import partial
 import pytest
 import torch
 from fst_cases import PublishedSchedule, batch_of, fst, run, segmentor_config, state_of, wrapper_of
-from fst_probes import images_of, joined, parameters, part, published_formula
+from fst_probes import (
+    around_passes,
+    copied,
+    images_of,
+    joined,
+    parameters,
+    part,
+    published_formula,
+)
 
 from mmdistill.testing import assert_same_state
 
@@ -82,20 +90,27 @@ def test_the_semi_supervised_form_is_the_published_schedule(pseudo_bn):
 @pytest.mark.parametrize('depth', [1, 3])
 def test_isolated_steps_are_the_formula(depth, kind):
     """Virtual students are clones that step; the student never hears of them."""
-    states = []
+    states, futures = [], ([], [])
     for ours in (True, False):
         model = fst(
             policy='ephemeral', depth=depth, optimizer_state='isolated', buffers='isolated',
             teacher_buffers='skip', virtual_keep=0.3,
         )  # fmt: skip
         optim = wrapper_of(model, KINDS[kind])
+        if ours:
+            around_passes(
+                model, lambda number: number or futures[0].append(copied(model.teacher))
+            )  # fmt: skip
         for index in range(4):
             model.cur_iter = index
             if ours:
                 model.train_step(batch_of(index), optim)
             else:
-                published_formula(model, optim, KINDS[kind], batch_of(index), depth)
+                future = published_formula(model, optim, KINDS[kind], batch_of(index), depth)
+                futures[1].append(future)
         states.append(part(state_of(model, optim.optimizer), 'student.', 'teacher.', 'optimizer'))
+    assert len(futures[0]) == 4
+    assert_same_state(*futures)
     assert_same_state(*states)
 
 
@@ -140,7 +155,9 @@ def test_one_look_at_the_mixed_images_serves_both_passes(options):
             model._keeps_graph = lambda common: False
         optim = wrapper_of(model)
         run(model, optim, 4)
-        states.append(state_of(model, optim.optimizer))
+        states.append(parameters(state_of(model, optim.optimizer)))
+        counted = model.student.state_dict()['backbone.stem.0.bn.num_batches_tracked']
+        states[-1]['counted'] = counted.clone()
     assert_same_state(*states)
 
 
