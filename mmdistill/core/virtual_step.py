@@ -221,6 +221,7 @@ class VirtualOptimizer:
         """Steps by chunk; parameters without gradient come as they are."""
         if len(grads) != len(self.params):
             raise ValueError(f'{len(grads)} gradients for {len(self.params)} parameters')
+        grads, finite = _settled(grads, finite)
         for number, indices in self._chunks(grads):
             point = point_of(indices)
             if number is not None:
@@ -279,6 +280,13 @@ def _steps_of(state: Mapping[str, Any]) -> float | Tensor:
         return step
     # double: 1 - 0.999 ** 2 loses three digits in single precision
     return step.item() if step.device.type == 'cpu' else step.double()
+
+
+def _settled(grads: Gradients, finite: Tensor | None) -> tuple[Gradients, Tensor | None]:
+    """Decides here what the host knows already, so that numbers of steps stay plain and exact."""
+    if finite is None or finite.device.type != 'cpu':
+        return grads, finite
+    return grads if finite else [None] * len(grads), None
 
 
 def _where(finite: Tensor, new: Point, old: Point) -> Point:

@@ -158,8 +158,20 @@ def test_parameters_without_gradient_stay():
     assert not torch.equal(ahead[0], net[0].weight)
 
 
+def test_asking_whether_gradients_are_finite_changes_no_bit_of_a_series():
+    net, optimizer = trained(KINDS[0], 2)
+    asked, plain = (VirtualOptimizer(optimizer) for _ in range(2))
+    for seed in range(3):
+        grads = gradients_of(net, seed)
+        pairs = zip(asked.advance(grads, torch.tensor(True)), plain.advance(grads), strict=True)
+        assert all(torch.equal(one, two) for one, two in pairs)
+
+
+@pytest.mark.parametrize('known', ['on the host', 'on the device'])
 @pytest.mark.parametrize('kind', [KINDS[0], KINDS[-2]], ids=['AdamW', 'SGD'])
-def test_a_step_that_is_not_finite_stays_where_it_is(kind):
+def test_a_step_that_is_not_finite_stays_where_it_is(kind, known, monkeypatch):
+    if known == 'on the device':
+        monkeypatch.setattr(virtual_step, '_settled', lambda grads, finite: (grads, finite))
     net, optimizer = trained(kind, 2)
     grads = gradients_of(net, 1)
     bad = [grads[0] * float('nan'), *grads[1:]]

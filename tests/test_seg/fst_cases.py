@@ -1,19 +1,21 @@
 """A small FST, its batches and its published schedule with real steps, for the tests."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from mmdistill.registry import MODELS
 from mmdistill.seg.fst import FST
-from mmdistill.seg.semi_seg import look, look_at_both
+from mmdistill.seg.semi_seg import SemiSeg, look, look_at_both
 
 SIZE = (16, 24)
 CLASSES = 4
@@ -66,17 +68,38 @@ def segmentor_config(norm: str = 'BN', dropout: float = 0.0, auxiliary: bool = F
 
 def fst(seed: int = 0, segmentor: dict | None = None, **options: Any) -> FST:
     """A model with weights of its own, ready to train."""
-    init_default_scope('mmseg')
+    return built({'type': 'mmdistill.FST', 'keep': 0.9, **options}, seed, segmentor)
+
+
+def semi_seg(seed: int = 0, segmentor: dict | None = None, **options: Any) -> SemiSeg:
+    """The same without a look ahead."""
+    return built(dict(type='mmdistill.SemiSeg', **options), seed, segmentor)
+
+
+def built(config: dict, seed: int, segmentor: dict | None) -> SemiSeg:
+    """A model with initialised weights in training mode."""
     torch.manual_seed(seed)
     given = dict(
+        segmentor=segmentor or segmentor_config(),
         mix=dict(type='mmdistill.ClassMix'),
         pseudo=dict(rule='share', threshold=0.3),
-        keep=0.9,
     )
-    config = dict(type='mmdistill.FST', segmentor=segmentor or segmentor_config())
-    model = MODELS.build({**config, **given, **options})
-    model.init_weights()
+    with DefaultScope.overwrite_default_scope('mmseg'), quiet():
+        model = MODELS.build({**given, **config})
+        model.init_weights()
     return model.train()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps mmengine from printing a line per initialised tensor."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('ERROR')
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def batch_of(seed: int, labeled: int = 2, unlabeled: int = 2) -> dict:
