@@ -4,8 +4,6 @@ train_dataloader = _base_.train_dataloader
 labeled, unlabeled = train_dataloader.dataset.datasets
 labeled.ann_file = 'u2pl_186/labeled.txt'
 unlabeled.dataset.ann_file = 'u2pl_186/unlabeled.txt'
-param_scheduler = [
-    dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=13921, by_epoch=False)
-]
+param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=13921, by_epoch=False)]
 train_cfg = dict(max_iters=13920, val_interval=174)
 default_hooks = dict(checkpoint=dict(interval=174))

@@ -156,7 +156,8 @@ class SemiSeg(SemiModel):
         if feature_distance is not None:
             count = self.student.num_classes
             self.feature_distance = FeatureDistance(**{'num_classes': count, **feature_distance})
-            self.reference = copy.deepcopy(self.student.backbone).requires_grad_(False).eval()
+            self.reference = copy.deepcopy(self.student.backbone).requires_grad_(False)
+            self.reference.eval()  # returns nothing where a backbone of mmseg replaces train()
         if joint_forward and (feature_distance is not None or isinstance(self.mix, ClassMix)):
             raise UserError(
                 'joint_forward=True goes with CutMix or no mix, and without feature_distance: '

@@ -1,5 +1,5 @@
-# Cityscapes, 744 of 2975 images labelled, crops of U2PL (arXiv:2203.03884): half of the scales below
-# 1. Pixels outside of an image have no label (U2PL: road).
+# Cityscapes, 744 of 2975 images labelled, crops of U2PL (arXiv:2203.03884): half of the scales lie
+# below 1. Pixels outside of an image have no label (U2PL: road).
 # tools/dataset_converters/make_seg_split.py makes the lists from U2PL's.
 data_root = '{{$MMDISTILL_DATA:data}}/cityscapes/'
 crop_size = (769, 769)

@@ -1,6 +1,6 @@
-# VOC 2012 with SBD's labels, 662 of 10582 images labelled, crops of U2PL (arXiv:2203.03884): half of
-# the scales below 1; nearly all images have a longer side of 500 pixels. Pixels outside of an image
-# have no label (U2PL: background) and whole images are validated (U2PL: their middle 513 x 513).
+# VOC 2012 with SBD's labels, 662 of 10582 images labelled, crops of U2PL (arXiv:2203.03884): half
+# of the scales lie below 1; nearly all images are 500 pixels long. Pixels outside of an image have
+# no label (U2PL: background) and whole images are validated (U2PL: their middle 513 x 513).
 # tools/dataset_converters/make_seg_split.py makes the lists from U2PL's.
 data_root = '{{$MMDISTILL_DATA:data}}/VOCdevkit/VOC2012/'
 crop_size = (513, 513)

@@ -1,4 +1,4 @@
-# DeepLabV3+ (arXiv:1802.02611), the network of mmseg that comes nearest to U2PL's (arXiv:2203.03884):
+# DeepLabV3+ (arXiv:1802.02611), what mmseg has nearest to the network of U2PL (arXiv:2203.03884):
 # the last stage of ResNet-101 has dilations 4, 8 and 16. U2PL's decoder has two more 3x3
 # convolutions and its stem pools with rounding up. Losses are means over the labelled pixels.
 norm_cfg = dict(type='BN', requires_grad=True)

@@ -1,5 +1,5 @@
-# DeepLabV2 (arXiv:1606.00915) with the reduced head of AdaptSegNet and a ResNet-101 of stride 8 with
-# ImageNet's weights, as domain adaptation uses it. The config that uses it sets the crop size.
+# DeepLabV2 (arXiv:1606.00915) as domain adaptation uses it: the reduced head of AdaptSegNet and a
+# ResNet-101 of stride 8 with ImageNet's weights.
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(

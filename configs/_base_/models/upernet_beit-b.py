@@ -1,6 +1,6 @@
 # UPerNet on BEiT-B (arXiv:2106.08254), trained on ImageNet-22k: mmseg's network with a batch norm
-# that needs no other rank and 19 classes. mmseg hosts no weights of BEiT: convert the published file
-# with its tools/model_converters/beit2mmseg.py.
+# that needs no other rank and 19 classes. mmseg hosts no weights of BEiT: convert the published
+# file with its tools/model_converters/beit2mmseg.py.
 _base_ = ['mmseg::_base_/models/upernet_beit.py']
 norm_cfg = dict(type='BN', requires_grad=True)
 weights = 'pretrain/beit_base_patch16_224_pt22k_ft22k.pth'
