@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -38,11 +40,7 @@ class HostNumbers(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-@cache
-def _built(text: str) -> nn.Module:
-    cfg = Config.fromstring(text, '.py')
-    with torch.device('meta'), HostNumbers():
-        return MODELS.build(cfg.model)
+_MODELS: dict[str, nn.Module] = {}
 
 
 def built(name: str) -> nn.Module:
@@ -50,9 +48,20 @@ def built(name: str) -> nn.Module:
 
     Configs with the same model share it.
     """
-    return _built(Config(dict(model=config(name).model.to_dict())).pretty_text)
+    options = config(name).model.to_dict()
+    key = repr(options)
+    if key not in _MODELS:
+        with torch.device('meta'), HostNumbers():
+            _MODELS[key] = MODELS.build(options)
+    return _MODELS[key]
 
 
 def images(count: int, size: tuple[int, int]) -> torch.Tensor:
     """(count, 3, *size) without values."""
     return torch.empty(count, 3, *size, device='meta')
+
+
+def samples(count: int, size: tuple[int, int]) -> list[SegDataSample]:
+    """Labels of that size without values."""
+    label = torch.empty(1, *size, dtype=torch.long, device='meta')
+    return [SegDataSample(gt_sem_seg=PixelData(data=label)) for _ in range(count)]
