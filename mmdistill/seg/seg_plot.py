@@ -112,7 +112,7 @@ class SegPanel:
         values: (H, W) numbers from 0 on, drawn instead of the image, with a scale.
         top: end of that scale; None: the highest of 1 and the values.
         outline: (H, W) bool, a region whose border is drawn.
-        shown: (H, W) bool, pixels that are drawn; the others stay white.
+        shown: (H, W) bool, pixels that are drawn; the others are grey.
         note: below it.
         palette: of the labels; None: the figure's.
     """
@@ -162,14 +162,17 @@ def draw_seg(axes: Axes, panel: SegPanel, palette: Palette) -> None:
         top = max(1.0, float(values.max())) if panel.top is None else panel.top
         drawn = axes.imshow(values, cmap='viridis', vmin=0, vmax=top, interpolation='nearest')
         bar = axes.inset_axes([0.0, -0.075, 1.0, 0.035])
-        axes.figure.colorbar(drawn, cax=bar, orientation='horizontal', ticks=[0, top / 2, top])
+        axes.figure.colorbar(drawn, cax=bar, orientation='horizontal', ticks=[0, top])
+        bar.set_xticks([0, top], ['0', f'{top:.3g}'])
         bar.tick_params(labelsize=6, length=2, pad=1, colors=INK)
+        for label, side in zip(bar.get_xticklabels(), ('left', 'right'), strict=True):
+            label.set_horizontalalignment(side)  # nothing sticks out, so all panels stay as wide
     else:
         pixels = panel.image
         if panel.labels is not None:
             pixels = (panel.palette or palette).paint(panel.labels)
         if panel.shown is not None:
-            pixels = np.where(panel.shown[..., None], pixels, 255)
+            pixels = np.where(panel.shown[..., None], pixels, np.uint8(225))
         axes.imshow(pixels, interpolation='nearest')
     outline = panel.outline
     if outline is not None and outline.any() and not outline.all():
@@ -204,8 +207,8 @@ def save_segs(
     across, wide = max(len(row) for row in rows), 2.4
     heights = [max((p.size[0] / p.size[1] for p in row), default=1.0) for row in rows]
     legend = _legend(panels, palette)
-    columns = max(1, int(across * wide / 1.15))
-    lines = -(-len(legend) // columns)
+    lines = -(-len(legend) // max(1, int(across * wide / 1.15)))
+    columns = -(-len(legend) // max(1, lines))
     tall = sum(wide * height + 0.5 for height in heights) + 0.35 * bool(title) + 0.2 * lines
     figure = Figure(figsize=(wide * across, tall), dpi=130, layout='constrained')
     places = figure.subplots(
@@ -220,7 +223,7 @@ def save_segs(
         figure.legend(
             handles=legend,
             loc='outside lower center',
-            ncols=min(columns, len(legend)),
+            ncols=columns,
             fontsize=7,
             frameon=False,
             handlelength=1.2,

@@ -42,7 +42,7 @@ def branch_panels(model: SemiSeg, one: Pass, row: int) -> list[SegPanel]:
         image, name = donor(one, row)
         note = f'{mask.mean():.0%}, from {name}' if mask.any() else 'nothing in this step'
         panels.append(SegPanel('what is pasted', picture(image), shown=mask, note=note))
-    view = f"student's view, {one.name} pass"
+    view = f"student's view, {one.name}"
     return [*panels, SegPanel(view, picture(one.view.images[row]), outline=mask)]
 
 
@@ -64,7 +64,7 @@ def taught_panels(model: SemiSeg, step: Step, found: Targets, row: int) -> list[
         SegPanel('unlabelled image', pictures(model, real.images.unlabeled[row : row + 1])[0]),
         SegPanel("teacher's pseudo labels", labels=pseudo),
         SegPanel('its confidence', values=found.confidence[row].numpy()),
-        SegPanel('weight of its pixels', values=weight, top=max(1.0, float(found.weight.max()))),
+        SegPanel(f'weight of its pixels, mean {weight.mean():.2f}', values=weight),
     ]
     second = [
         SegPanel("student's view", pictures(model, real.view.images[row : row + 1])[0],
@@ -75,10 +75,10 @@ def taught_panels(model: SemiSeg, step: Step, found: Targets, row: int) -> list[
         truth = real.images.hidden[row].numpy()
         same = agreement(pseudo, truth, count)
         known, right = (same < 2).sum(), (same == 0).sum()
-        note = f'{right / known:.0%} of known pixels' if known else ''
+        note = f'{right / known:.0%} of known pixels are right' if known else ''
         second[:0] = [
             SegPanel('hidden truth', labels=truth),
-            SegPanel('pseudo labels are', labels=same, palette=AGREEMENT, note=note),
+            SegPanel('right and wrong pseudo labels', labels=same, palette=AGREEMENT, note=note),
         ]
     return [first, second]
 

@@ -241,14 +241,14 @@ def read(model: SemiSeg, samples: Sequence[Any]) -> SegBatch:
 def passes(model: SemiSeg, batch: SegBatch) -> list[Pass]:
     """What the student sees in the real pass, and in virtual ones where that differs."""
     if not isinstance(model, FST):
-        return [Pass('real', batch, model.student_view(batch, 0))]
+        return [Pass('real pass', batch, model.student_view(batch, 0))]
     real, virtual = model.split(batch)
-    found = [Pass('real', real, model.student_view(real, 0))]
+    found = [Pass('real pass', real, model.student_view(real, 0))]
     if model.share and not model.fresh:
         return found
     for number, images in enumerate(virtual, start=1):
         view = model.student_view(images, 0 if model.share else number)
-        found.append(Pass(f'virtual {number}', images, view))
+        found.append(Pass(f'virtual pass {number}', images, view))
     return found
 
 
