@@ -282,18 +282,35 @@ class SemiSeg(SemiModel):
             labels: (B_u, H, W) of the teacher on the whole images.
             weight: (B_u, H, W) of those labels, or None.
         """
-        if view.mask is not None:
-            every = torch.ones_like(labels, dtype=torch.float32) if weight is None else weight
-            if view.partner is None:
-                labels = mix(view.mask, batch.labels, labels)
-                weight = mix(view.mask, 1.0, every)
-            else:
-                labels = mix(view.mask, labels[view.partner], labels)
-                weight = mix(view.mask, every[view.partner], every)
+        labels, weight = self.view_targets(batch, view, labels, weight)
         found = losses_of_heads(
             self.student, seen.logits, labels, weight, weight_auxiliary=self.weight_auxiliary
         )
         return self.weighted(found, 'unsup', self.unsup_weight)
+
+    def view_targets(
+        self, batch: SegBatch, view: StudentView, labels: Tensor, weight: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Labels and weights of the student's view, mixed as its images are.
+
+        Args:
+            batch: the images.
+            view: what the student saw.
+            labels: (B_u, H, W) of the teacher on the whole images.
+            weight: (B_u, H, W) of those labels, or None.
+
+        Returns:
+            (B_u, H, W) long and (B_u, H, W); labels of the data weigh 1.
+        """
+        if view.mask is None:
+            return labels, weight
+        every = torch.ones_like(labels, dtype=torch.float32) if weight is None else weight
+        if view.partner is None:
+            return mix(view.mask, batch.labels, labels), mix(view.mask, 1.0, every)
+        return (
+            mix(view.mask, labels[view.partner], labels),
+            mix(view.mask, every[view.partner], every),
+        )
 
     # ------------------------------------------------------------------ the teacher
 
