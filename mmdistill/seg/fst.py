@@ -251,10 +251,10 @@ class FST(SemiSeg):
         if saved is not None:
             self._follower.flat.restore(saved)
         self._real_step(grads, optim_wrapper)
-        counts['steps'] += 1
-        self.steps_done += 1
         if policy.after or first:
             self._follow_student()
+        counts['steps'] += 1
+        self.steps_done += 1
         return losses
 
     def _look_ahead(

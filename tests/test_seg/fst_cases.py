@@ -234,9 +234,9 @@ class PublishedSchedule:
             for each, old in zip(params, before, strict=True):
                 each.copy_(old)
         self.forward_backward_step(batch, 0)
-        self.steps += 1
         if self.last or self.wide:
             self.average([each.detach() for each in params])
+        self.steps += 1
 
 
 def state_of(model: FST, optimizer: Any) -> dict[str, Tensor]:

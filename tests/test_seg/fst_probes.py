@@ -36,7 +36,7 @@ def copied(network: nn.Module) -> dict[str, Tensor]:
 
 def joined(batches: list[dict]) -> dict:
     """Batches of the loader one after the other in one."""
-    first, *rest = copy.deepcopy(batches)
+    first, *rest = [copy.deepcopy(each) for each in batches]
     for each in rest:
         for key in ('inputs', 'data_samples'):
             for branch, values in each[key].items():
