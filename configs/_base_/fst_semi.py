@@ -9,6 +9,7 @@ fst = dict(
     pseudo=dict(rule='entropy', drop_percent=80.0),
     joint_forward=True,
     pseudo_bn='running',
+    unsup_loss='decode',
     semi_test_cfg=dict(predict_on='teacher'),
 )
 sync_bn = 'torch'
