@@ -32,7 +32,8 @@ class StudentOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     It leaves out the submodules ``reviewer`` and ``teacher`` (a teacher that is trained by
     gradient stays, ``teacher_frozen = False``), others that are frozen as a whole, and frozen
-    parameters, and merges groups with equal settings: mmengine's makes one group per tensor as soon as there is a ``paramwise_cfg``.
+    parameters, and merges groups with equal settings: mmengine's makes one group per tensor as
+    soon as there is a ``paramwise_cfg``.
 
     Args:
         optim_wrapper_cfg: as in mmengine.
