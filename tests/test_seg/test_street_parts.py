@@ -11,7 +11,7 @@ from mmdistill.seg.street_sim import CLASSES, VOID
 from mmdistill.seg.street_sim.blocks import LABELS, Block
 from mmdistill.seg.street_sim.brush import Place
 from mmdistill.seg.street_sim.canvas import FINE, Canvas, capsules, disc, hull
-from mmdistill.seg.street_sim.exposure import expose
+from mmdistill.seg.street_sim.exposure import expose, light
 from mmdistill.seg.street_sim.furniture import SIGNS, Clutter, Pole
 from mmdistill.seg.street_sim.ground import Ground, paint_ground
 from mmdistill.seg.street_sim.looks import TILE, Look, noise
@@ -417,3 +417,16 @@ def test_a_weak_camera_changes_little_and_a_strong_one_much():
     assert change[0.0] < 2 and change[1.0] > 10
     again = [expose(np.random.default_rng(5), image).tobytes() for _ in range(2)]
     assert again[0] == again[1]
+
+
+def test_light_scales_channels_and_keeps_black():
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[4:] = (100, 150, 200)
+    gains = []
+    for seed in range(20):
+        lit = light(np.random.default_rng(seed), image)
+        assert (lit[:4] == 0).all() and (lit[4:] == lit[4, 0]).all()
+        gains.append(lit[4, 0] / image[4, 0])
+    gains = np.array(gains)
+    assert gains.min() > 0.66 and gains.max() < 1.14
+    assert np.ptp(gains.mean(1)) > 0.15 and np.ptp(gains[:, 0] - gains[:, 2]) > 0.05

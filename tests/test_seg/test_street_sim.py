@@ -138,8 +138,6 @@ def test_domains_look_differently(streets):
 
     means = [np.mean([saturation(s.image) for s in streets[domain]]) for domain in DOMAINS]
     assert means[0] > 1.5 * means[1]
-    light = [np.std([s.image.mean() for s in streets[domain]]) for domain in DOMAINS]
-    assert light[1] > 2 * light[0]  # exposure
 
     def rough(street) -> float:
         """Mean change between neighbours that both show the sky."""

@@ -1,4 +1,4 @@
-"""From colours to a picture: light, lens, sensor and file of the target's camera."""
+"""From colours to a picture: the source's light, the target's camera."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ import cv2
 import numpy as np
 
 _Rng = np.random.Generator
+
+
+def light(rng: _Rng, image: np.ndarray) -> np.ndarray:
+    """Gives a clean picture the brightness and the tint of a time of day.
+
+    Args:
+        rng: source of randomness.
+        image: BGR uint8 (H, W, 3).
+
+    Returns:
+        BGR uint8 (H, W, 3).
+    """
+    gain = rng.uniform(0.72, 1.06) * (1 + rng.uniform(-0.07, 0.07, 3))
+    return cv2.transform(image, np.diag(gain))
 
 
 def expose(rng: _Rng, image: np.ndarray, strength: float = 1.0) -> np.ndarray:
