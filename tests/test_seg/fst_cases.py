@@ -25,7 +25,7 @@ def segmentor_config(norm: str = 'BN', dropout: float = 0.0, auxiliary: bool = F
     """A narrow U-Net-less net of mmseg: ResNet-18 stem and two stages would be slow enough."""
     norm_cfg = dict(type=norm, requires_grad=True)
     if norm == 'GN':
-        norm_cfg['num_groups'] = 2
+        norm_cfg['num_groups'] = 1
     head = dict(
         type='FCNHead',
         in_channels=8,
@@ -82,11 +82,14 @@ def built(config: dict, seed: int, segmentor: dict | None) -> SemiSeg:
     given = dict(
         segmentor=segmentor or segmentor_config(),
         mix=dict(type='mmdistill.ClassMix'),
-        pseudo=dict(rule='share', threshold=0.3),
+        pseudo=dict(rule='share', threshold=0.4),
     )
     with DefaultScope.overwrite_default_scope('mmseg'), quiet():
         model = MODELS.build({**given, **config})
         model.init_weights()
+    with torch.no_grad():  # as initialised all classes are alike, and the teacher is sure of none
+        for branch in (model.student, model.teacher):
+            branch.decode_head.conv_seg.weight.mul_(40)
     return model.train()
 
 
