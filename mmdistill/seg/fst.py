@@ -331,7 +331,7 @@ class FST(SemiSeg):
         memo.seen = (None, seen) if keeps else None
         losses = self.unsup_losses(seen, batch, view, *targets)
         grads = self._gradients(losses, student, scale, keep_graph=keeps and number > 0)
-        return add_(grads, sup[0]), {**sup[1], **losses}
+        return add_(grads, sup[0]), {**sup[1], **_detached(losses)}
 
     def _joint_pass(
         self,
@@ -352,7 +352,7 @@ class FST(SemiSeg):
         losses = self.sup_losses(seen[0], batch)
         losses.update(self.unsup_losses(seen[1], batch, view, *targets))
         grads = self._gradients(losses, at, scale, keep_graph=keeps and number > 0)
-        return grads, losses
+        return grads, _detached(losses)
 
     def _keeps_graph(self, common: bool) -> bool:
         """Whether the student's look serves the virtual and the real pass."""
