@@ -1,6 +1,7 @@
 """The pictured views and labels of segmentation are those of training."""
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -38,8 +39,8 @@ train_dataloader = dict(sampler=dict(ratios=(1, 0)))
 
 
 @pytest.fixture(autouse=True)
-def mmseg_scope():
-    """Names without a prefix are mmseg's."""
+def mmseg_scope(tools):
+    """Names without a prefix are mmseg's; the tools can be imported."""
     from mmseg.utils import register_all_modules
 
     register_all_modules(init_default_scope=False)
@@ -58,8 +59,8 @@ def streets(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def options(tools, streets):
+@pytest.fixture(scope='module')
+def options(streets):
     """Overrides that point the config at the drawn images."""
     sources = 'train_dataloader.dataset.datasets'
     return {
@@ -68,6 +69,22 @@ def options(tools, streets):
         f'{sources}.0.dataset.data_root': f'{streets}/source',
         f'{sources}.1.dataset.data_root': f'{streets}/target',
     }
+
+
+@pytest.fixture
+def training(trainings, options):
+    """The smoke run's model and data, which tests must leave as they are."""
+    from semi_segmentation import build
+
+    if not trainings:
+        trainings.append(build(CONFIG, None, options))
+    return trainings[0]
+
+
+@pytest.fixture(scope='module')
+def trainings():
+    """Where :func:`training` keeps what it built."""
+    return []
 
 
 @pytest.fixture
@@ -92,11 +109,10 @@ def loop_batch(config, options, iteration):
     return next(iter(loader))
 
 
-def test_the_views_of_all_passes_are_those_of_the_training_step(options, monkeypatch):
-    from semi_segmentation import build, take_step
+def test_the_views_of_all_passes_are_those_of_the_training_step(training, options, monkeypatch):
+    from semi_segmentation import take_step
 
-    training = build(CONFIG, None, options)
-    model = training.model
+    model = copy.deepcopy(training.model)
     step = take_step(training, training.keys(3), 3, 2)
     assert [one.name for one in step.passes] == ['real pass', 'virtual pass 1', 'virtual pass 2']
     seen, view_of = {}, model.student_view
@@ -122,13 +138,13 @@ def test_the_views_of_all_passes_are_those_of_the_training_step(options, monkeyp
 
 
 @pytest.mark.parametrize('kind', ['fst', 'cutmix'])
-def test_labels_and_weights_are_those_of_the_loss(kind, options, variant, monkeypatch):
+def test_labels_and_weights_are_those_of_the_loss(kind, training, options, variant, monkeypatch):
     from semi_segmentation import build, take_step, targets
 
     import mmdistill.seg.semi_seg as module
 
     config = CONFIG if kind == 'fst' else variant(SEMI)
-    training = build(config, None, options)
+    training = training if kind == 'fst' else build(config, None, options)
     model = training.model
     step = take_step(training, training.keys(1), 1, 2)
     found = targets(model, step)
@@ -157,11 +173,10 @@ def test_labels_and_weights_are_those_of_the_loss(kind, options, variant, monkey
     assert torch.equal(again.labels, found.labels)
 
 
-def test_hidden_labels_are_cut_and_flipped_like_their_image(options, streets):
+def test_hidden_labels_are_cut_and_flipped_like_their_image(training, streets):
     """Brute force: the crop is found in the file, and the label must be that of the place."""
-    from semi_segmentation import build, pictures, take_step
+    from semi_segmentation import pictures, take_step
 
-    training = build(CONFIG, None, options)
     step = take_step(training, training.keys(0, [5, 2]), 0, 2)
     assert step.numbers == [5, 2]
     images = pictures(training.model, step.batch.unlabeled)
@@ -181,29 +196,32 @@ def test_hidden_labels_are_cut_and_flipped_like_their_image(options, streets):
         assert np.array_equal(step.batch.hidden[row].numpy(), places[0])
 
 
-def test_no_hidden_labels_no_truth(options, streets, tmp_path):
-    from hidden_labels import label_prefixes
+def test_no_hidden_labels_no_truth(training, options, streets, tmp_path):
+    from hidden_labels import HiddenLabels, label_prefixes
     from seg_pictures import taught_panels
-    from semi_segmentation import build, take_step, targets
+    from semi_segmentation import take_step, targets
 
     (tmp_path / 'leftImg8bit').symlink_to(streets / 'target' / 'leftImg8bit')
-    bare = {**options, 'train_dataloader.dataset.datasets.1.dataset.data_root': str(tmp_path)}
-    training = build(CONFIG, None, bare)
-    step = take_step(training, training.keys(0), 0, 1)
-    assert training.hidden is None and step.batch.hidden is None
-    panels = taught_panels(training.model, step, targets(training.model, step), 0)
-    assert [len(row) for row in panels] == [4, 2]
+    data = Config.fromfile(CONFIG).train_dataloader.dataset
+    target = data.datasets[1].dataset
+    target.data_root = str(tmp_path)
+    assert HiddenLabels.find(data, 1) is None
     with pytest.raises(UserError, match='gtFine/train: no labels'):
-        build(CONFIG, None, bare, truth='gtFine/train')
-    assert build(CONFIG, None, options, truth='gtFine/train').hidden is not None
+        HiddenLabels.find(data, 1, 'gtFine/train')
+    target.data_root = f'{streets}/target'
+    assert HiddenLabels.find(data, 1, 'gtFine/train') is not None
+    bare = dataclasses.replace(training, hidden=None)
+    step = take_step(bare, bare.keys(0), 0, 1)
+    assert step.batch.hidden is None
+    panels = taught_panels(bare.model, step, targets(bare.model, step), 0)
+    assert [len(row) for row in panels] == [4, 2]
     nested = [dict(a=dict(seg_map_path='x'), b=[dict(seg_map_path='y')], c='seg_map_path')]
     assert list(label_prefixes(nested)) == ['x', 'y']
 
 
-def test_batches_go_on_until_enough_is_shown(options):
-    from semi_segmentation import build, steps
+def test_batches_go_on_until_enough_is_shown(training):
+    from semi_segmentation import steps
 
-    training = build(CONFIG, None, options)
     assert training.per_step == 2
     shown = [(each.numbers, training.model.cur_iter) for each in steps(training, [], 3, 4)]
     assert [len(numbers) for numbers, _ in shown] == [2, 1]
@@ -227,22 +245,20 @@ def test_virtual_passes_on_images_of_their_own(options):
     assert len({each.numpy().tobytes() for each in images}) == 3
 
 
-def test_pictures(options, variant, tmp_path, capsys):
+def test_pictures(options, variant, training, tmp_path, capsys):
     import browse_branches
     import visualize_pseudo
-    from semi_segmentation import build
 
-    config = variant(SEMI)
     checkpoint = tmp_path / 'some.pth'
-    torch.save(dict(state_dict=build(config, None, options).model.state_dict()), checkpoint)
+    torch.save(dict(state_dict=training.model.student.state_dict()), checkpoint)  # a plain one
     given = ['--cfg-options', *(f'{key}={value}' for key, value in options.items())]
-    fixed = [f'--checkpoint={checkpoint}', f'--out={tmp_path}/new']
-    browse_branches.main([str(CONFIG), f'--out={tmp_path}/new', '--count=1', *given])
-    browse_branches.main([str(config), *fixed, '--frames=6', *given])
-    visualize_pseudo.main([str(config), *fixed, '--ids=6', '--iter=2', *given])
-    names = {path.name for path in (tmp_path / 'new').iterdir()}
-    assert {'branches_000000_000006.png', 'pseudo_000002_000006.png'} <= names
-    assert len(names) == 3 and capsys.readouterr().out.count('.png') == 3
+    out = f'--out={tmp_path}/new'
+    browse_branches.main([str(CONFIG), out, '--frames=6', *given])
+    semi = [str(variant(SEMI)), f'--checkpoint={checkpoint}']
+    visualize_pseudo.main([*semi, out, '--count=1', '--iter=2', *given])
+    names = sorted(path.name for path in (tmp_path / 'new').iterdir())
+    assert names[0] == 'branches_000000_000006.png' and names[1].startswith('pseudo_000002_')
+    assert len(names) == 2 and capsys.readouterr().out.count('.png') == 2
 
 
 def test_labels_alone_are_shown_and_teach_nothing(options, variant, tmp_path):
