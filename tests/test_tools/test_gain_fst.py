@@ -1,4 +1,4 @@
-"""The comparison of segmentation methods: equal terms for all rows, tables of their own for CamVid."""
+"""The comparison of segmentation methods: equal terms for all rows, CamVid in its own tables."""
 
 from pathlib import Path
 
