@@ -170,6 +170,8 @@ def average(teacher: nn.Module, student: nn.Module, keep: float) -> None:
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of tensors that operations made and that still live.
 
+    What was there before is not counted, also where an operation changes it in place.
+
     Attributes:
         now: bytes at present.
         peak: the most so far.
@@ -181,15 +183,19 @@ class LiveBytes(TorchDispatchMode):
         self._known: dict[int, weakref.ref] = {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        for each in tree_leaves((args, kwargs)):
+            self._note(each, counted=False)
         result = func(*args, **(kwargs or {}))
         for each in tree_leaves(result):
-            if isinstance(each, Tensor):
-                self._note(each.untyped_storage())
+            self._note(each, counted=True)
         return result
 
-    def _note(self, storage: torch.UntypedStorage) -> None:
+    def _note(self, tensor: Any, counted: bool) -> None:
         """One more storage, unless it is known."""
-        key, size = storage._cdata, storage.nbytes()
+        if not isinstance(tensor, Tensor):
+            return
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes() if counted else 0
         if key in self._known:
             return
 
