@@ -98,8 +98,9 @@ def test_isolated_steps_are_the_formula(depth, kind):
         )  # fmt: skip
         optim = wrapper_of(model, KINDS[kind])
         if ours:
+            teacher = model.teacher
             around_passes(
-                model, lambda number: number or futures[0].append(copied(model.teacher))
+                model, lambda number, t=teacher: number or futures[0].append(copied(t))
             )  # fmt: skip
         for index in range(4):
             model.cur_iter = index

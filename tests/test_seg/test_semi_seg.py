@@ -309,7 +309,7 @@ def test_the_distance_is_that_of_the_features_in_sight():
     [
         (dict(pseudo_bn='both'), "pseudo_bn must be one of .* got 'both'"),
         (dict(pseudo=dict(rule='best')), "pseudo.rule must be one of .* got 'best'"),
-        (dict(pseudo=dict(rule='share', treshold=0.9)), "pseudo: unknown key 'treshold' .*threshold"),
+        (dict(pseudo=dict(rule='share', treshold=0.9)), "unknown key 'treshold' .*threshold"),
         (dict(pseudo=dict(rule='entropy', threshold=0.9)), "pseudo: unknown key 'threshold'"),
         (dict(mixing=None), "SemiSeg: unknown key 'mixing'"),
         (dict(mix=dict(type='mmdistill.StrongPhotometric')), 'mix must be ClassMix or CutMix'),
