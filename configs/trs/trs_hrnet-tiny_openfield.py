@@ -7,4 +7,5 @@ _base_ = [
 estimator = _base_.model
 estimator.head.out_channels = 4
 estimator.head.decoder = _base_.codec
-model = dict(_delete_=True, estimator=estimator, **_base_.trs)
+trs = dict(_base_.trs, confidence=0.5)
+model = dict(_delete_=True, estimator=estimator, **trs)

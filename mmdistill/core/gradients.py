@@ -42,7 +42,9 @@ def add_(into: Gradients, other: Sequence[Tensor | None]) -> Gradients:
         into: changed and returned.
         other: not changed.
     """
-    both = [i for i, (a, b) in enumerate(zip(into, other, strict=True)) if None not in (a, b)]
+    pairs = enumerate(zip(into, other, strict=True))
+    # not `None in pair`: that compares tensors with None, which raises and catches for each
+    both = [index for index, (a, b) in pairs if a is not None and b is not None]
     if both:
         torch._foreach_add_([into[i] for i in both], [other[i] for i in both])
     for index, grad in enumerate(other):

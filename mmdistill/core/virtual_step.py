@@ -164,8 +164,8 @@ class VirtualOptimizer:
         Yields:
             Indices of parameters, and new tensors. All parameters come once.
         """
-        for indices, point in self._steps(self._here, grads, finite):
-            yield indices, point.params
+        for indices, old, new in self._steps(self._here, grads):
+            yield indices, _chosen(finite, new.params, old.params)
 
     # ------------------------------------------------------------------ several steps
 
@@ -178,13 +178,14 @@ class VirtualOptimizer:
             finite: see :meth:`stream`.
 
         Returns:
-            All parameters at the new point. They are not the optimizer's, except where a
-            parameter had no gradient, and are valid until the next call.
+            All parameters at the new point, valid until the next call. They are not the
+            optimizer's, except where a parameter had no gradient or nothing was finite.
         """
         if self._ahead is None:
             self._ahead = self._here(range(len(self.params)))
         whole = self._ahead
-        for indices, point in self._steps(self._there, grads, finite):
+        for indices, old, new in self._steps(self._there, grads):
+            point = _where(finite, new, old)
             for place, index in enumerate(indices):
                 whole.params[index] = point.params[place]
                 whole.steps[index] = point.steps[place]
@@ -215,23 +216,19 @@ class VirtualOptimizer:
             [whole.steps[index] for index in indices],
         )
 
-    def _steps(
-        self, point_of: Any, grads: Gradients, finite: Tensor | None
-    ) -> Iterator[tuple[list[int], Point]]:
-        """Steps by chunk; parameters without gradient come as they are."""
+    def _steps(self, point_of: Any, grads: Gradients) -> Iterator[tuple[list[int], Point, Point]]:
+        """Points before and after a step by chunk; the same one for parameters without gradient."""
         if len(grads) != len(self.params):
             raise ValueError(f'{len(grads)} gradients for {len(self.params)} parameters')
-        grads, finite = _settled(grads, finite)
         for number, indices in self._chunks(grads):
-            point = point_of(indices)
+            old = new = point_of(indices)
             if number is not None:
                 group = {**self._defaults, **self.optimizer.param_groups[number]}
                 chosen = [grads[index].detach() for index in indices]
                 if group['maximize']:
                     chosen = torch._foreach_neg(chosen)
-                new = self.rule(point, chosen, group)
-                point = new if finite is None else _where(finite, new, point)
-            yield indices, point
+                new = self.rule(old, chosen, group)
+            yield indices, old, new
 
     def _chunks(self, grads: Gradients) -> Iterator[tuple[int | None, list[int]]]:
         """Parameters of one group, device and type each, in chunks; None: without gradient."""
@@ -282,24 +279,28 @@ def _steps_of(state: Mapping[str, Any]) -> float | Tensor:
     return step.item() if step.device.type == 'cpu' else step.double()
 
 
-def _settled(grads: Gradients, finite: Tensor | None) -> tuple[Gradients, Tensor | None]:
-    """Decides here what the host knows already, so that numbers of steps stay plain and exact."""
-    if finite is None or finite.device.type != 'cpu':
-        return grads, finite
-    return grads if finite else [None] * len(grads), None
+def _known(finite: Tensor | None) -> bool | None:
+    """Whether to step; None where only the device knows, and asking would wait for it."""
+    if finite is None:
+        return True
+    return bool(finite) if finite.device.type == 'cpu' else None
 
 
-def _where(finite: Tensor, new: Point, old: Point) -> Point:
+def _chosen(
+    finite: Tensor | None, new: list[Tensor | None], old: list[Tensor | None]
+) -> list[Tensor | None]:
+    """The new tensors where ``finite`` holds, else the old ones."""
+    if (known := _known(finite)) is not None:
+        return new if known else old
+    pairs = zip(new, old, strict=True)
+    return [a if a is None else torch.where(finite, a, _or_zeros(b, a)) for a, b in pairs]
+
+
+def _where(finite: Tensor | None, new: Point, old: Point) -> Point:
     """The new point where ``finite`` holds, else the old one."""
-
-    def choose(yes: list, no: list) -> list:
-        pairs = zip(yes, no, strict=True)
-        return [
-            a if not isinstance(a, Tensor) else torch.where(finite, a, _or_zeros(b, a))
-            for a, b in pairs
-        ]
-
-    state = {name: choose(part, old.state[name]) for name, part in new.state.items()}
+    if (known := _known(finite)) is not None:
+        return new if known else old
+    state = {name: _chosen(finite, part, old.state[name]) for name, part in new.state.items()}
     flag = finite.double()
     steps = [b + (a - b) * flag for a, b in zip(new.steps, old.steps, strict=True)]
-    return Point(choose(new.params, old.params), state, steps)
+    return Point(_chosen(finite, new.params, old.params), state, steps)

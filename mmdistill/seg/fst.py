@@ -138,7 +138,8 @@ class FST(SemiSeg):
         virtual_data: ``'same'`` images in virtual and real passes, or ``'fresh'`` ones: then a
             batch of the loader is split evenly, the first part is the real one.
         draws: ``'redraw'`` mixing and colours in every pass, or ``'share'`` them.
-        reuse: one gradient of the labelled images for all passes at theta_t on the same data.
+        reuse: one gradient of the labelled images for all passes at theta_t on the same data; in
+            joint passes there is none by itself.
         teacher_buffers: running statistics of the teacher after a step: ``'copy'``, ``'ema'`` or
             ``'skip'`` (published: its own, which nothing reads).
         **shared: arguments of :class:`SemiSeg`.
@@ -330,7 +331,7 @@ class FST(SemiSeg):
         memo.seen = (None, seen) if keeps else None
         losses = self.unsup_losses(seen, batch, view, *targets)
         grads = self._gradients(losses, student, scale, keep_graph=keeps and number > 0)
-        return add_(grads, sup[0]), {**sup[1], **losses}
+        return add_(grads, sup[0]), {**sup[1], **_detached(losses)}
 
     def _joint_pass(
         self,
@@ -351,7 +352,7 @@ class FST(SemiSeg):
         losses = self.sup_losses(seen[0], batch)
         losses.update(self.unsup_losses(seen[1], batch, view, *targets))
         grads = self._gradients(losses, at, scale, keep_graph=keeps and number > 0)
-        return grads, losses
+        return grads, _detached(losses)
 
     def _keeps_graph(self, common: bool) -> bool:
         """Whether the student's look serves the virtual and the real pass."""

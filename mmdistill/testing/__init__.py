@@ -1,7 +1,8 @@
-"""For tests of methods: toys, ranks, comparison of states, real data."""
+"""For tests of methods: toys, ranks, comparison of states, memory, real data."""
 
 from mmdistill.testing.compare import assert_same_state, captured_log, state_differences
 from mmdistill.testing.data import real_data
+from mmdistill.testing.memory import LiveMemory, peak_bytes
 from mmdistill.testing.ranks import RankError, cpu_ranks, run_gloo
 from mmdistill.testing.toys import (
     ToyCloudModel,
@@ -13,6 +14,7 @@ from mmdistill.testing.toys import (
 )
 
 __all__ = [
+    'LiveMemory',
     'RankError',
     'ToyCloudModel',
     'ToyDataset',
@@ -22,6 +24,7 @@ __all__ = [
     'assert_same_state',
     'captured_log',
     'cpu_ranks',
+    'peak_bytes',
     'real_data',
     'run_gloo',
     'state_differences',

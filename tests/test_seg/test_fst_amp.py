@@ -150,7 +150,9 @@ def test_an_infinite_virtual_gradient_is_let_go(state):
     assert optim.optimizer.state_dict()['state'][0]['step'] == steps + 1
     now = copied(model.student)
     assert all(each.isfinite().all() for each in now.values())
-    assert not torch.equal(now['decode_head.conv_seg.weight'], before['decode_head.conv_seg.weight'])
+    assert not torch.equal(
+        now['decode_head.conv_seg.weight'], before['decode_head.conv_seg.weight']
+    )
 
 
 @pytest.mark.parametrize('state', ['leaky', 'isolated'])
@@ -163,7 +165,9 @@ def test_a_series_goes_on_where_it_was(state):
         optim = scaled(model)
         futures = []
         infinite(model, bad)
-        around_passes(model, lambda number, f=futures, m=model: number or f.append(copied(m.teacher)))
+        around_passes(
+            model, lambda number, f=futures, m=model: number or f.append(copied(m.teacher))
+        )
         run(model, optim, 1)
         states.append(futures)
     assert_same_state(*states)

@@ -1,5 +1,6 @@
 """Fixtures of the tools' tests: the tools importable, a tiny data set, a training script double."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,46 @@ def plain_checkpoint(tmp_path):
 def fake_train():
     """A script called like ``tools/train.py`` that only writes logs and results."""
     return Path(__file__).with_name('fake_train.py')
+
+
+@pytest.fixture
+def gain_of(tools, tmp_path, fake_train, monkeypatch, capsys):
+    """Makes a quick run of a method's gain with the fake training.
+
+    The run returns exit code, output and JSON; its ``calls()`` are those of the last run.
+    """
+    from benchmark import gain
+
+    monkeypatch.setenv('FAKE_TRAIN', str(tmp_path))
+    out = tmp_path / 'gain.json'
+
+    def make(method):
+        def run(*args):
+            (tmp_path / 'calls').write_text('')
+            fixed = ['--quick', f'--out={out}', f'--work-dir={tmp_path}/work']
+            code = gain.main([method, *fixed, f'--train-script={fake_train}', *args])
+            return code, capsys.readouterr().out, json.loads(out.read_text())
+
+        run.calls = lambda: (tmp_path / 'calls').read_text().splitlines()
+        return run
+
+    return make
+
+
+@pytest.fixture
+def config_of_job(tools):
+    """Reads the config of a training with its overrides, as the training script would."""
+
+    def read(job):
+        from benchmark.training import config_of, option_key
+        from mmengine.config import Config
+
+        from mmdistill.core.launch import checked_options
+
+        known = config_of(job.config)
+        options = {option_key(known, key): value for key, value in job.options.items()}
+        cfg = Config(known.to_dict())
+        cfg.merge_from_dict(checked_options(cfg, options))
+        return cfg
+
+    return read

@@ -28,8 +28,24 @@ def pose_scores(config, seed, options):
     return {f'{branch}/{key}': each for branch in branches for key, each in metrics.items()}
 
 
+def seg_scores(config, seed):
+    """Invented numbers of student and teacher of a segmentation config."""
+    bases = {'source-only': 20.0, 'supervised': 25.0, 'mt': 30.0, 'mt-fast': 32.0}
+    bases.update({'fst': 35.0, 'fst-d': 40.0, 'fst-w': 38.0})
+    name = config.split('_')[0]
+    branches = {'student': 0, 'teacher': 1} if name in list(bases)[2:] else {'student': 0}
+    value = bases[name] + seed + 10 * ('1of4' in config)
+    return {
+        f'{branch}/{metric}': value + more + 50 * (metric == 'aAcc')
+        for branch, more in branches.items()
+        for metric in ('aAcc', 'mIoU', 'mAcc')
+    }
+
+
 def scores(config, seed, options):
     """Invented APs that tell configs, seeds and overrides apart."""
+    if 'resnet-tiny' in config:
+        return seg_scores(config, seed)
     if 'hrnet' in config:
         return pose_scores(config, seed, options)
     base = {'burn-in': 20.0, 'supervised': 30.0, 'mean-teacher': 33.0, 'hssda': 40.0}

@@ -1,6 +1,5 @@
 """The comparison of pose methods: equal terms for all rows, a table of its own for the mouse."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -20,29 +19,19 @@ def trs(tools, monkeypatch):
 @pytest.fixture
 def mouse(trs, tmp_path, monkeypatch):
     """A folder that looks like the frames of the mouse."""
+    from benchmark.rows import RealData
+
     annotations = tmp_path / 'mouse' / 'annotations'
     annotations.mkdir(parents=True)
     (annotations / 'train.json').write_text('{}')
-    monkeypatch.setattr(trs, 'mouse_folder', lambda: tmp_path / 'mouse')
+    monkeypatch.setattr(RealData, 'folder', tmp_path / 'mouse')
     return annotations / 'train.json'
 
 
 @pytest.fixture
-def gain(trs, tmp_path, fake_train, monkeypatch, capsys):
+def gain(gain_of, trs):
     """Runs the benchmark with the fake training; returns exit code, output and JSON."""
-    from benchmark import gain
-
-    monkeypatch.setenv('FAKE_TRAIN', str(tmp_path))
-    out = tmp_path / 'gain.json'
-
-    def run(*args):
-        (tmp_path / 'calls').write_text('')
-        fixed = ['--quick', f'--out={out}', f'--work-dir={tmp_path}/work']
-        code = gain.main(['trs', *fixed, f'--train-script={fake_train}', *args])
-        return code, capsys.readouterr().out, json.loads(out.read_text())
-
-    run.calls = lambda: (tmp_path / 'calls').read_text().splitlines()
-    return run
+    return gain_of('trs')
 
 
 def test_rows_summary_and_last_line(gain, mouse):
@@ -67,8 +56,10 @@ def test_rows_summary_and_last_line(gain, mouse):
     assert 'EPE, pixels' in other and 'DualPose' not in other
 
 
-def test_without_the_mouse_its_rows_are_skipped(gain, trs, tmp_path, monkeypatch):
-    monkeypatch.setattr(trs, 'mouse_folder', lambda: tmp_path / 'nowhere')
+def test_without_the_mouse_its_rows_are_skipped(gain, tmp_path, monkeypatch):
+    from benchmark.rows import RealData
+
+    monkeypatch.setattr(RealData, 'folder', tmp_path / 'nowhere')
     code, said, found = gain('--seeds', '0', '--rows', 'supervised', 'trs', 'mouse-trs')
     assert code == 0 and [row['key'] for row in found['rows']] == ['supervised', 'trs']
     skipped = [line for line in said.splitlines() if line.startswith('skipped')]
@@ -88,11 +79,8 @@ def test_the_mouse_alone_needs_no_people(gain, mouse, trs):
 
 
 @pytest.mark.parametrize('quick', [False, True])
-def test_overrides_exist_and_all_rows_have_equal_terms(trs, mouse, tmp_path, quick):
-    from benchmark.training import Training, config_of, option_key
-    from mmengine.config import Config
-
-    from mmdistill.core.launch import checked_options
+def test_overrides_exist_and_all_rows_have_equal_terms(trs, mouse, config_of_job, tmp_path, quick):
+    from benchmark.training import Training
 
     terms: dict[str, set] = {}
     jobs = trs.gain_jobs(tmp_path, 3, list(trs.ROWS), quick)
@@ -101,10 +89,7 @@ def test_overrides_exist_and_all_rows_have_equal_terms(trs, mouse, tmp_path, qui
     assert quick or (data.train, data.val) == (1000, 300)
     for job in rows:
         assert isinstance(job, Training)
-        known = config_of(job.config)
-        options = {option_key(known, key): value for key, value in job.options.items()}
-        cfg = Config(known.to_dict())
-        cfg.merge_from_dict(checked_options(cfg, options))
+        cfg = config_of_job(job)
         loader, source = cfg.train_dataloader, trs.ROWS[job.key].data
         assert loader.sampler.seed == cfg.randomness.seed == cfg.model.seed == 3
         ratios = loader.sampler.ratios

@@ -1,9 +1,9 @@
 """What a method gains: ``gain.py METHOD --seeds 0 1 2 [--quick] --out FILE.json``.
 
-METHOD is ``hssda`` or ``trs``. Every row of a seed starts alike and sees the same data for the same
-number of iterations; rows whose data are not on this machine are skipped. Finished rows are kept in
-the work dir: the same call after an interruption goes on where it was. The last line names the
-result.
+METHOD is ``hssda``, ``trs`` or ``fst``. Every row of a seed starts alike and sees the same data for
+the same number of iterations; rows whose data are not on this machine are skipped. Finished rows
+are kept in the work dir: the same call after an interruption goes on where it was. The last line
+names the result.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmark.jobs import Job
 from benchmark.training import config_of
 
-NETWORKS = ('detector', 'estimator')
+NETWORKS = ('detector', 'estimator', 'segmentor')
 """Arguments by which a semi-supervised model is given its host's network."""
 SCHEDULE = ('total_steps', 'begin', 'end', 'T_max', 'milestones')
 HOOK = ('interval', 'begin', 'ramp_iters')

@@ -91,7 +91,7 @@ def plot(result: dict, path: Path, stamp: str) -> None:
         return
     gain = methods.find(result['name']).GAIN
     bars = []
-    for each in result['summary']:
+    for each in gain.tables(result['summary'])[0].summary:
         if each['metric'] == gain.metric:
             rows = [row for row in result['rows'] if row['label'] == each['label']]
             values = [row['metrics'].get(gain.metric) for row in rows]

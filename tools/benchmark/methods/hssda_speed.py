@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.logging import MMLogger
 
 from benchmark.det3d_tools import evaluation, simulator
 from benchmark.methods.hssda import BURN_IN, CLASSES, Sizes, training
 from benchmark.methods.hssda_workbench_speed import Workbench
-from benchmark.timing import Operation, Times, interleaved
+from benchmark.steps import add_parts, quiet_devices, timed
+from benchmark.timing import Operation, interleaved
 
 BATCHES = 3
 """Batches whose times are summed; the sampler mixes labelled and unlabelled frames."""
@@ -26,10 +25,7 @@ SIZES = Sizes(train=100, val=20, shorter=3)
 def measure_speed(args: argparse.Namespace, report: Any) -> Any:
     """Fills the report; see ``speed.py``."""
     data, checkpoint = prepare(args)
-    warnings.filterwarnings('ignore')
-    MMLogger.get_instance('mmengine', log_level='WARNING')
-    devices = args.devices or ['cpu', *(['cuda'] if torch.cuda.is_available() else [])]
-    for device in devices:
+    for device in quiet_devices(args):
         bench = Workbench(data, checkpoint, device, 1 if args.quick else BATCHES)
         step_times(bench, args.rounds, report)
     if not args.only_steps:
@@ -72,14 +68,7 @@ def step_times(bench: Workbench, rounds: int, report: Any) -> None:
     """Times, ratios and breakdown of training steps on one device."""
     name = bench.device.type
 
-    def progress(done: int, total: int) -> None:
-        print(f'{name}: round {done}/{total}', flush=True)
-
-    found = interleaved(bench.operations(), rounds, bench.device, progress)
-    share = 1 / len(bench.batches)
-    for label, times in found.items():
-        mean = Times([t * share for t in times.wall], [t * share for t in times.cpu])
-        report.add(f'{name}: {label}', mean.metrics(), sum(times.wall))
+    found = timed(bench.operations(), rounds, bench.device, len(bench.batches), report)
     kinds = {
         'x': 'two teacher forwards',
         'x_network_only': 'two teacher networks',
@@ -107,17 +96,7 @@ def step_times(bench: Workbench, rounds: int, report: Any) -> None:
         f'{name}: {unlabeled} of {frames} frames of the batches are unlabelled, with {boxes:.1f} '
         f"teacher's boxes and {kept:.1f} pseudo labels each"
     )
-    parts = bench.breakdown(max(2, min(rounds, 5)) * len(bench.batches))
-    total = sum(parts.seconds.values())
-    steps = parts.calls['rest of the step']
-    report.add(
-        f'{name}: parts of the step, ms',
-        {
-            label: 1e3 * seconds / steps
-            for label, seconds in sorted(parts.seconds.items(), key=lambda each: -each[1])
-        },
-        total,
-    )
+    add_parts(bench.breakdown(max(2, min(rounds, 5)) * len(bench.batches)), report)
 
 
 def checkpoint_cost(bench: Workbench, report: Any) -> None:

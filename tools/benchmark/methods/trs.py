@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark.jobs import Job
 from benchmark.methods import Further, Gain
-from benchmark.overrides import Sizes, length_options, name_for_seed, seed_options
-from benchmark.training import ROOT, TRAIN, SyntheticData, Training, config_of
+from benchmark.overrides import Sizes
+from benchmark.rows import Comparison, DrawnData, Judged, RealData, Row
+from benchmark.training import ROOT, TRAIN, config_of
 
 CONFIGS = ROOT / 'configs' / 'trs'
 NAME = '{}_hrnet-tiny_{}.py'
@@ -22,39 +21,23 @@ FULL = Sizes(train=1000, val=300)
 QUICK = Sizes(train=150, val=24, shorter=20)
 """Images. The config labels the first 30 people, so there must be more than that."""
 
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the comparison.
-
-    Attributes:
-        label: in tables.
-        config: first part of the config's name.
-        options: overrides by dotted key.
-        data: last part of the config's name.
-        cost: relative to a step on labels alone.
-    """
-
-    label: str
-    config: str
-    options: Mapping[str, object] = field(default_factory=dict)
-    data: str = PEOPLE
-    cost: float = 3.0
-
-
 ROWS: Mapping[str, Row] = {
-    'supervised': Row('supervised', 'supervised', cost=1.0),
-    'posecons': Row('PoseCons', 'posecons', cost=2.4),
-    'dualpose': Row('DualPose', 'dualpose', cost=4.6),
-    'trs': Row('TRS', 'trs'),
+    'supervised': Row('supervised', 'supervised', data=PEOPLE),
+    'posecons': Row('PoseCons', 'posecons', data=PEOPLE, cost=2.4),
+    'dualpose': Row('DualPose', 'dualpose', data=PEOPLE, cost=4.6),
+    'trs': Row('TRS', 'trs', data=PEOPLE, cost=3.0),
     'no-reviewer': Row(
         'TRS without reviewer',
         'trs',
         {'model.reviewer': None, 'val_cfg.branches': ['student', 'teacher']},
+        data=PEOPLE,
+        cost=3.0,
     ),
-    'no-levels': Row('TRS without multi-level', 'trs', {'model.aux': []}),
+    'no-levels': Row('TRS without multi-level', 'trs', {'model.aux': []}, PEOPLE, cost=3.0),
     # a share of 0 mixes nothing; the cut-outs, which the peers have too, stay
-    'no-mix': Row('TRS without Keypoint-Mix', 'trs', {'model.mix.0.mix_weight': [0.0, 0.0]}),
+    'no-mix': Row(
+        'TRS without Keypoint-Mix', 'trs', {'model.mix.0.mix_weight': [0.0, 0.0]}, PEOPLE, cost=3.0
+    ),
     'mouse-supervised': Row('supervised, mouse', 'supervised', data=MOUSE, cost=0.8),
     'mouse-trs': Row('TRS, mouse', 'trs', data=MOUSE, cost=2.4),
 }
@@ -63,20 +46,6 @@ ROWS: Mapping[str, Row] = {
 def config_path(name: str, data: str = PEOPLE) -> Path:
     """A config of the comparison by the first and the last part of its name."""
     return CONFIGS / NAME.format(name, data)
-
-
-def mouse_folder() -> Path:
-    """Where the config of the mouse looks for its frames."""
-    return Path(config_of(config_path('trs', MOUSE)).data_root)
-
-
-def missing() -> dict[str, str]:
-    """Rows of the mouse, when its frames are not here."""
-    folder = mouse_folder()
-    if (folder / 'annotations' / 'train.json').is_file():
-        return {}
-    why = f'no frames of the mouse in {folder} (MMDISTILL_DATA names the folder of all data sets)'
-    return {key: why for key, row in ROWS.items() if row.data == MOUSE}
 
 
 def data_options(config: Path, root: Path) -> dict[str, object]:
@@ -107,68 +76,27 @@ def clean(found: Mapping[str, float]) -> dict[str, float]:
     return metrics
 
 
-def training(
-    folder: Path, seed: int, key: str, sizes: Sizes, script: Path, data: SyntheticData
-) -> Training:
-    """The training of one row."""
-    row = ROWS[key]
-    config = config_path(row.config, row.data)
-    people = row.data == PEOPLE
-    job = Training(
-        name=key,
-        log=folder / f'{key}.log',
-        needs=(data.name,) if people else (),
-        label=row.label,
-        key=key,
-        seed=seed,
-        config=config,
-        work_dir=folder / key,
-        clean=clean,
-        headline=METRIC if people else 'PCK',
-        needle='AP' if people else 'PCK',
-        script=script,
-        based_on=data.identity() if people else _mouse_identity(),
-        options={
-            **(data_options(config, data.out) if people else {}),
-            **seed_options(config, seed),
-            **length_options(config, sizes.shorter),
-            **row.options,
-        },
-    )
-    job.cost = job.iterations * row.cost
-    return job
-
-
-def _mouse_identity() -> str:
-    """Hash of the annotations of the mouse."""
-    digest = hashlib.sha256()
-    for path in sorted((mouse_folder() / 'annotations').glob('*.json')):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+COMPARISON = Comparison(
+    rows=ROWS,
+    config_path=config_path,
+    clean=clean,
+    drawn=DrawnData(Judged(METRIC, 'AP'), 'people', data_options, flags=('upright',)),
+    real={
+        MOUSE: RealData(
+            judged=Judged('PCK', 'PCK'),
+            what='frames of the mouse',
+            config=config_path('trs', MOUSE),
+            files=('annotations/*.json',),
+        )
+    },
+)
 
 
 def gain_jobs(
     folder: Path, seed: int, keys: Sequence[str], quick: bool, script: Path = TRAIN
 ) -> list[Job]:
     """The jobs of one seed: data and all rows, which start from scratch."""
-    sizes = QUICK if quick else FULL
-    home = folder / f'seed_{seed}'
-    data = SyntheticData(
-        name=f'seed {seed} data',
-        log=home / 'data.log',
-        kind='people',
-        out=home / 'data',
-        train=sizes.train,
-        val=sizes.val,
-        seed=seed,
-        flags=('upright',),
-        replace=True,
-        cost=0.2 * (sizes.train + sizes.val),
-    )
-    rows = [training(home, seed, key, sizes, script, data) for key in keys]
-    needed = any(row.needs for row in rows)
-    name_for_seed(rows, seed)
-    return [data, *rows] if needed else list(rows)
+    return COMPARISON.jobs(folder, seed, keys, QUICK if quick else FULL, script)
 
 
 GAIN = Gain(
@@ -207,7 +135,7 @@ GAIN = Gain(
             ),
         )
     ],
-    missing=missing,
+    missing=COMPARISON.missing,
 )
 
 

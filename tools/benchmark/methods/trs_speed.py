@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.logging import MMLogger
 
 from benchmark.methods.trs import CONFIGS, config_path
 from benchmark.methods.trs_workbench_speed import Workbench
-from benchmark.timing import Operation, Times, interleaved
+from benchmark.steps import add_parts, over_least, prepared, quiet_devices, timed
+from benchmark.timing import Operation, interleaved
+from benchmark.training import SyntheticData
 
 BATCHES = 2
 """Batches whose times are summed."""
@@ -27,10 +27,7 @@ UNAVOIDABLE = ('student forward + backward', 'teacher forward', 'reviewer forwar
 def measure_speed(args: argparse.Namespace, report: Any) -> Any:
     """Fills the report; see ``speed.py``."""
     data = prepare(args)
-    warnings.filterwarnings('ignore')
-    MMLogger.get_instance('mmengine', log_level='WARNING')
-    devices = args.devices or ['cpu', *(['cuda'] if torch.cuda.is_available() else [])]
-    for device in devices:
+    for device in quiet_devices(args):
         config = config_path('trs') if device == 'cpu' else CONFIGS / FULL_SIZE
         count = 1 if args.quick else BATCHES
         bench = Workbench(config, data, args.checkpoint, device, count)
@@ -47,9 +44,6 @@ def prepare(args: argparse.Namespace) -> Path:
     Raises:
         SystemExit: they could not be made.
     """
-    from benchmark.jobs import run_jobs
-    from benchmark.training import SyntheticData
-
     home = args.work_dir
     data = SyntheticData(
         name='data',
@@ -60,45 +54,20 @@ def prepare(args: argparse.Namespace) -> Path:
         val=4,
         replace=True,
     )
-    failed = run_jobs([data])
-    if failed:
-        raise SystemExit(f'speed: preparation failed: {failed}')
-    return data.out
+    return prepared(data)
 
 
 def step_times(bench: Workbench, rounds: int, report: Any) -> None:
     """Times, ratios and breakdown of training steps on one device."""
     name = bench.device.type
-
-    def progress(done: int, total: int) -> None:
-        print(f'{name}: round {done}/{total}', flush=True)
-
-    found = interleaved(bench.operations(), rounds, bench.device, progress)
-    share = 1 / len(bench.batches)
-    for label, times in found.items():
-        mean = Times([t * share for t in times.wall], [t * share for t in times.cpu])
-        report.add(f'{name}: {label}', mean.metrics(), sum(times.wall))
-    ratios = {}
-    for kind in ('wall', 'cpu'):
-        least = sum(found[each].median(kind) for each in UNAVOIDABLE)
-        ratio = found['train step'].median(kind) / least
-        ratios['x' if kind == 'wall' else 'x_cpu_time'] = ratio
-        least += found['optimizer step'].median(kind)
-        ratio = found['train step'].median(kind) / least
-        ratios['x_with_optimizer' + ('' if kind == 'wall' else '_cpu_time')] = ratio
+    found = timed(bench.operations(), rounds, bench.device, len(bench.batches), report)
+    ratios = over_least(found, UNAVOIDABLE)
     for metric, label in (('ema', 'EMA update'), ('reviewer', 'reviewer update')):
         ratios[f'{metric}_of_step'] = found[label].median() / found['train step'].median()
     report.add(f'{name}: ratio', ratios)
     if name == 'cpu' or np.isnan(report.ratio):
         report.ratio = ratios['x']
-    parts = bench.breakdown(max(2, min(rounds, 5)) * len(bench.batches))
-    steps = parts.calls['rest of the step']
-    ordered = sorted(parts.seconds.items(), key=lambda each: -each[1])
-    report.add(
-        f'{name}: parts of the step, ms',
-        {label: 1e3 * seconds / steps for label, seconds in ordered},
-        sum(parts.seconds.values()),
-    )
+    add_parts(bench.breakdown(max(2, min(rounds, 5)) * len(bench.batches)), report)
 
 
 def batched_against_loops(bench: Workbench, rounds: int, report: Any) -> None:

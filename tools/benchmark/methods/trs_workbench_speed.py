@@ -7,13 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
-from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, load_checkpoint
-from mmengine.utils import import_modules_from_strings
 
 from benchmark.methods.trs import data_options
+from benchmark.steps import build, first_batches, read_config
 from benchmark.timing import Breakdown, Operation
 
 
@@ -31,29 +27,13 @@ class Workbench:
     def __init__(
         self, config: Path, data: Path, checkpoint: Path | None, device: str, batches: int
     ) -> None:
-        cfg = Config.fromfile(config)
-        cfg.merge_from_dict(data_options(config, data))
-        cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
+        cfg = read_config(config, data_options(config, data))
         labeled = cfg.train_dataloader.dataset.labeled
         labeled.indices = min(labeled.get('indices') or 100, 100)
         cfg.model.estimator.backbone.init_cfg = None  # no weights are fetched
-        import_modules_from_strings(**cfg.custom_imports)
-        init_default_scope('mmpose')
-        from mmdistill.core.compat import allow_mmengine_globals
-        from mmdistill.registry import MODELS
-
-        allow_mmengine_globals()
-        torch.manual_seed(0)
         self.device = torch.device(device)
-        self.model = MODELS.build(cfg.model)
-        self.model.init_weights()
-        if checkpoint is not None:
-            load_checkpoint(self.model, str(checkpoint), map_location='cpu', logger='current')
-        self.model.to(self.device).train()
-        cfg.optim_wrapper.optimizer.lr = 0.0  # the same work in every repetition
-        self.optim: OptimWrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
-        stream = iter(Runner.build_dataloader(cfg.train_dataloader, seed=0))
-        self.batches = [next(stream) for _ in range(batches)]
+        self.model, self.optim = build(cfg, self.device, checkpoint)
+        self.batches = first_batches(cfg, batches)
 
     def step(self, batch: dict) -> Any:
         """A whole training step as the runner makes it."""
