@@ -219,7 +219,8 @@ def test_one_loss_and_its_gradient_without_values(name, monkeypatch):
     both = ('sup', 'unsup_teacher')
     losses = model.loss({b: images(2, size) for b in both}, {b: samples(2, size) for b in both})
     parts = {'decode.loss_ce'} | ({'aux.loss_ce'} if model.student.with_auxiliary_head else set())
-    wanted = {f'{prefix}_{part}' for prefix in ('sup', 'unsup') for part in parts}
+    taught = {'decode.loss_ce'} if model.unsup_loss == 'decode' else parts
+    wanted = {f'sup_{part}' for part in parts} | {f'unsup_{part}' for part in taught}
     wanted |= {'sup_loss_feature_distance'} if name in UDA else set()
     assert set(losses) == wanted
     params = list(model.student.parameters())

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mmdistill.seg.class_stats import read_class_stats
 from mmdistill.seg.street_sim import CLASSES, DOMAINS, StreetSettings, simulate
 from mmdistill.seg.streets_writer import (
     PER_TOWN,
@@ -140,7 +141,14 @@ def test_streets_are_made_once(tmp_path):
     out = tmp_path / 'deep' / 'streets'
     assert 'done' in _run('--out', out, *SMALL)
     files = _files(out)
-    assert len(files) == 2 * 2 * (3 + 1) + 1
+    # images and labels of both domains, the manifest, and the classes of the source
+    assert len(files) == 2 * 2 * (3 + 1) + 2
+    stats = read_class_stats(out / 'source' / 'class_stats.json')
+    labels = sorted((out / 'source' / 'gtFine' / 'train').rglob('*.png'))
+    assert [Path(name).name for name in stats.files] == [path.name for path in labels]
+    for path, pixels in zip(labels, stats.pixels, strict=True):
+        label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert pixels.tolist() == [int((label == c).sum()) for c in range(19)]
     assert 'nothing to do' in _run('--out', out, '--train', 3, '--val', 1, '--size', 64, 32)
     said = _run('--out', out, *SMALL, '--seed', 1, code=2)
     assert str(out) in said and '--overwrite' in said and _files(out) == files
