@@ -59,7 +59,7 @@ def test_chunks_in_any_order_are_the_student():
     follower_of(twin, student).follow_student(0.3)
     trained = [each.detach() for each in student.parameters() if each.requires_grad]
     order = [[2], [0, 3], [1]]
-    chunks = (([i for i in part], [trained[i] for i in part]) for part in order)
+    chunks = ((list(part), [trained[i] for i in part]) for part in order)
     follower_of(teacher, student).follow(chunks, 0.3, YES)
     assert_same_state(teacher, twin)
 
