@@ -151,6 +151,11 @@ def batch_of(seed: int, labeled: int = 2, unlabeled: int = 2) -> dict:
     )
 
 
+def loss_of(model: SemiSeg, data: dict) -> dict[str, Tensor]:
+    """Losses of a batch of the loader, without a step."""
+    return model(**model.data_preprocessor(copy.deepcopy(data), True), mode='loss')
+
+
 def wrapper_of(model: nn.Module, kind: Callable | None = None, **more: Any) -> OptimWrapper:
     """An optimizer of the student, two groups."""
     kind = kind or (lambda groups: torch.optim.AdamW(groups, lr=0.01, weight_decay=0.02))

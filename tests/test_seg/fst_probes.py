@@ -1,7 +1,6 @@
-"""What a step of FST does, seen from outside: its passes, averages, memory; and its reference."""
+"""What a step of FST does, seen from outside: its passes and averages; and the formula."""
 
 import copy
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +10,6 @@ import torch
 from fst_cases import wrapper_of
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from mmdistill.seg.fst import FST
 from mmdistill.seg.semi_seg import SegBatch, look
@@ -165,44 +162,3 @@ def average(teacher: nn.Module, student: nn.Module, keep: float) -> None:
     """``teacher <- keep teacher + (1 - keep) student``, parameter by parameter."""
     for mine, theirs in zip(teacher.parameters(), student.parameters(), strict=True):
         mine.copy_(torch.lerp(mine, theirs, 1 - keep))
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of tensors that operations made and that still live.
-
-    What was there before is not counted, also where an operation changes it in place.
-
-    Attributes:
-        now: bytes at present.
-        peak: the most so far.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._known: dict[int, weakref.ref] = {}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        for each in tree_leaves((args, kwargs)):
-            self._note(each, counted=False)
-        result = func(*args, **(kwargs or {}))
-        for each in tree_leaves(result):
-            self._note(each, counted=True)
-        return result
-
-    def _note(self, tensor: Any, counted: bool) -> None:
-        """One more storage, unless it is known."""
-        if not isinstance(tensor, Tensor):
-            return
-        storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes() if counted else 0
-        if key in self._known:
-            return
-
-        def gone(_: Any) -> None:
-            self.now -= size
-            del self._known[key]
-
-        self._known[key] = weakref.ref(storage, gone)
-        self.now += size
-        self.peak = max(self.peak, self.now)

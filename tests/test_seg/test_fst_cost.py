@@ -2,11 +2,12 @@
 
 import pytest
 from fst_cases import batch_of, fst, run, segmentor_config, wrapper_of
-from fst_probes import LiveBytes, forward_counts, images_of
+from fst_probes import forward_counts, images_of
 from no_wait import NoWait
 
 from mmdistill.core import virtual_step
 from mmdistill.seg.semi_seg import look
+from mmdistill.testing import LiveMemory
 
 ISOLATED = dict(optimizer_state='isolated', buffers='isolated')
 JOINT = dict(policy='official_ssl', joint_forward=True, mix=None)
@@ -62,7 +63,7 @@ def peak(monkeypatch, **options):
     model = fst(segmentor=heavy(), **options)
     optim = wrapper_of(model)
     run(model, optim, 2)
-    with LiveBytes() as live:
+    with LiveMemory() as live:
         run(model, optim, 1, start=2)
     return live.peak, model
 
@@ -89,10 +90,10 @@ def test_nothing_is_kept_from_step_to_step(options, steps):
     optim = wrapper_of(model)
     run(model, optim, 2)
     sizes = []
-    with LiveBytes() as live:
+    with LiveMemory() as live:
         for index in range(steps):
             run(model, optim, 1, start=2 + index)
-            sizes.append(live.now)
+            sizes.append(live.held)
     assert len(set(sizes[1:])) == 1
     assert sizes[-1] < live.peak
 

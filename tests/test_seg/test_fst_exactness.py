@@ -86,6 +86,11 @@ def test_the_semi_supervised_form_is_the_published_schedule(pseudo_bn):
     assert_same_state(*both(3, options, SGD, steps=4, last=True))
 
 
+def note_futures(model, into):
+    """Keeps the parameters of every future teacher."""
+    around_passes(model, lambda number: number or into.append(copied(model.teacher)))
+
+
 @pytest.mark.parametrize('kind', list(KINDS))
 @pytest.mark.parametrize('depth', [1, 3])
 def test_isolated_steps_are_the_formula(depth, kind):
@@ -98,10 +103,7 @@ def test_isolated_steps_are_the_formula(depth, kind):
         )  # fmt: skip
         optim = wrapper_of(model, KINDS[kind])
         if ours:
-            teacher = model.teacher
-            around_passes(
-                model, lambda number, t=teacher: number or futures[0].append(copied(t))
-            )  # fmt: skip
+            note_futures(model, futures[0])
         for index in range(4):
             model.cur_iter = index
             if ours:
