@@ -5,11 +5,12 @@ trs = dict(
     aux=[dict(stage='stage3', weight=0.2)],
     hard_view=dict(rotation_std=30, rotation_max=60, rotation_prob=0.8),
     mix=[
-        dict(type='mmdistill.KeypointMix', scope='intra', patches=5, mix_weight=(0.5, 1.0)),
+        dict(type='mmdistill.KeypointMix', scope='intra', patches=2),
         dict(type='mmdistill.KeypointMix', scope='cutout', patches=5, mix_weight=(1, 1), fill=0),
     ],
-    teacher=dict(mode='ema', weight=1.0),
-    reviewer=dict(weight=0.5),
+    # together 1, the weight of the one teacher of the peers
+    teacher=dict(mode='ema', weight=2 / 3),
+    reviewer=dict(weight=1 / 3),
     confidence=0.1,
     pseudo_bn='batch',
 )

@@ -16,11 +16,11 @@ model = dict(
     pseudo=dict(rule='entropy', drop_percent=80.0),
     joint_forward=True,
     pseudo_bn='running',
+    unsup_loss='decode',
     policy='official_ssl',
     depth=1,
     keep=0.99,
     optimizer_state='isolated',
     buffers='isolated',
-    reuse=True,
     draws='share',
 )

@@ -7,4 +7,10 @@ _base_ = [
 estimator = _base_.model
 estimator.head.out_channels = 4
 estimator.head.decoder = _base_.codec
-model = dict(_delete_=True, estimator=estimator, **_base_.trs)
+trs = dict(_base_.trs, confidence=0.5)
+model = dict(_delete_=True, estimator=estimator, **trs)
+# with ten frames the others may say less
+custom_hooks = [
+    dict(hook, weight=0.5) if hook.type == 'mmdistill.UnsupWeightRampHook' else hook
+    for hook in _base_.custom_hooks
+]

@@ -7,7 +7,13 @@ from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
 from mmdistill.core.dist import broadcast_buffers
-from mmdistill.core.ema import PairedTensors, apply_ema, finite_numbers, paired_tensors
+from mmdistill.core.ema import (
+    PairedTensors,
+    all_finite,
+    apply_ema,
+    finite_numbers,
+    paired_tensors,
+)
 from mmdistill.core.flat import FlatParameters
 from mmdistill.core.look_ahead import Chunk
 
@@ -55,7 +61,7 @@ class Follower:
 
     @torch.no_grad()
     def statistics(self, policy: str, keep: float) -> None:
-        """Buffers of the teacher, equal on all ranks.
+        """Buffers of the teacher, equal on all ranks; they stay if the student's are not finite.
 
         Args:
             policy: ``'copy'``, ``'ema'`` or ``'skip'``, see :func:`paired_tensors`.
@@ -67,6 +73,7 @@ class Follower:
         own = {id(each) for each in self.teacher.buffers()}
         averaged = [pair for pair in zip(*pairs.steady, strict=True) if id(pair[0]) in own]
         steady = ([each[0] for each in averaged], [each[1] for each in averaged])
-        apply_ema(PairedTensors(steady=steady, copied=pairs.copied), keep, torch.tensor(True))
+        pairs = PairedTensors(steady=steady, copied=pairs.copied)
+        apply_ema(pairs, keep, all_finite(pairs))
         if get_world_size() > 1:
             broadcast_buffers(self.teacher)

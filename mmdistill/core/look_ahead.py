@@ -80,6 +80,7 @@ class LeakySteps:
             self.optimizer.step()
             for param in self.trained:
                 param.grad = None
+            torch.clear_autocast_cache()  # it knows tensors, not their values
         self.moved = True
         return [(range(len(self.trained)), [each.detach() for each in self.trained])]
 
@@ -88,4 +89,5 @@ class LeakySteps:
         """Puts the parameters back."""
         if self.moved:
             torch._foreach_copy_(self.trained, self.saved)
+            torch.clear_autocast_cache()
         self.moved = False

@@ -31,8 +31,9 @@ class StudentOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """mmengine's constructor for everything that is trained, with the same ``paramwise_cfg``.
 
     It leaves out the submodules ``reviewer`` and ``teacher`` (a teacher that is trained by
-    gradient stays, ``teacher_frozen = False``) and frozen parameters, and merges groups with equal
-    settings: mmengine's makes one group per tensor as soon as there is a ``paramwise_cfg``.
+    gradient stays, ``teacher_frozen = False``), others that are frozen as a whole, and frozen
+    parameters, and merges groups with equal settings: mmengine's makes one group per tensor as
+    soon as there is a ``paramwise_cfg``.
 
     Args:
         optim_wrapper_cfg: as in mmengine.
@@ -57,8 +58,12 @@ class StudentOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """The optimizer wrapper of a model, wrapped for several ranks or not."""
         model = model.module if is_model_wrapper(model) else model
-        frozen = getattr(model, 'teacher_frozen', True)
-        self.followers = ('teacher', 'reviewer') if frozen else ('reviewer',)
+        self.followers = {'reviewer'}
+        if getattr(model, 'teacher_frozen', True):
+            self.followers.add('teacher')
+        for name, part in model.named_children():
+            if not any(each.requires_grad for each in part.parameters()):
+                self.followers.add(name)
         groups: list[dict[str, Any]] = []
         if self.paramwise_cfg:
             self.add_params(groups, model)

@@ -138,7 +138,8 @@ class FST(SemiSeg):
         virtual_data: ``'same'`` images in virtual and real passes, or ``'fresh'`` ones: then a
             batch of the loader is split evenly, the first part is the real one.
         draws: ``'redraw'`` mixing and colours in every pass, or ``'share'`` them.
-        reuse: one gradient of the labelled images for all passes at theta_t on the same data.
+        reuse: one gradient of the labelled images for all passes at theta_t on the same data; in
+            joint passes there is none by itself.
         teacher_buffers: running statistics of the teacher after a step: ``'copy'``, ``'ema'`` or
             ``'skip'`` (published: its own, which nothing reads).
         **shared: arguments of :class:`SemiSeg`.
@@ -251,10 +252,10 @@ class FST(SemiSeg):
         if saved is not None:
             self._follower.flat.restore(saved)
         self._real_step(grads, optim_wrapper)
-        counts['steps'] += 1
-        self.steps_done += 1
         if policy.after or first:
             self._follow_student()
+        counts['steps'] += 1
+        self.steps_done += 1
         return losses
 
     def _look_ahead(

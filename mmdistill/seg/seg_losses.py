@@ -9,6 +9,7 @@ value is ``(CE * weight).mean()``, the one of DAFormer and FST.
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.losses import accuracy
 from mmseg.structures.sampler import OHEMPixelSampler
@@ -120,6 +121,22 @@ def losses_of_heads(
         values = weighted_decode_losses(head, logits[prefix], labels, of_head, with_accuracy)
         losses |= {f'{prefix}.{name}': value for name, value in values.items()}
     return losses
+
+
+def pixel_cross_entropy(
+    head: nn.Module, logits: Tensor, labels: Tensor, weight: Tensor | None = None
+) -> Tensor:
+    """Cross entropy of every pixel times its weight, the mean over all pixels.
+
+    Args:
+        head: its ``ignore_index`` and ``align_corners`` apply, its losses and sampler do not.
+        logits: (B, C, h, w).
+        labels: (B, H, W) long; ignored pixels count 0.
+        weight: (B, H, W), all 1 when left out.
+    """
+    logits = resize_logits(logits, labels.shape[-2:], head.align_corners)
+    loss = F.cross_entropy(logits, labels, ignore_index=head.ignore_index, reduction='none')
+    return (loss if weight is None else loss * weight).mean()
 
 
 def _sampled(head: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.dist import get_rank
 from mmengine.registry import TASK_UTILS as ROOT_TASK_UTILS
 from mmseg.models.segmentors import EncoderDecoder
@@ -37,7 +38,7 @@ from mmdistill.seg.cut_mix import CutMix
 from mmdistill.seg.feature_distance import FeatureDistance
 from mmdistill.seg.logits import decode_logits
 from mmdistill.seg.pixels import entropy, entropy_keep, pixel_weights, pseudo_labels, unsup_scale
-from mmdistill.seg.seg_losses import heads_of, losses_of_heads
+from mmdistill.seg.seg_losses import heads_of, losses_of_heads, pixel_cross_entropy
 
 PSEUDO = dict(
     share=dict(threshold=0.968, top_rows=0, bottom_rows=0, scope='batch'),
@@ -45,6 +46,7 @@ PSEUDO = dict(
     all=dict(),
 )
 PSEUDO_BN = ('running', 'batch')
+UNSUP_LOSS = ('heads', 'decode')
 FRAME = ('semi_train_cfg', 'semi_test_cfg', 'init_cfg')
 Losses = dict[str, Tensor]
 
@@ -112,6 +114,9 @@ class SemiSeg(SemiModel):
             both (published semi-supervised code), else one after the other (domain adaptation).
         pseudo_bn: the teacher normalises with the statistics of the ``'batch'`` (published domain
             adaptation) or its ``'running'`` ones (published semi-supervised code).
+        unsup_loss: pseudo labels teach through the losses of all ``'heads'``, samplers included
+            (published domain adaptation), or as cross entropy of the ``'decode'`` head alone
+            (published semi-supervised code).
         weight_auxiliary: auxiliary heads use the weights of pseudo labels too; the published code
             leaves a single auxiliary head without.
         seed: of all draws, with iteration and rank.
@@ -131,6 +136,7 @@ class SemiSeg(SemiModel):
         feature_distance: dict | None = None,
         joint_forward: bool = False,
         pseudo_bn: str = 'batch',
+        unsup_loss: str = 'heads',
         weight_auxiliary: bool = True,
         seed: int = 0,
         **frame: Any,
@@ -138,11 +144,14 @@ class SemiSeg(SemiModel):
         options_of(type(self).__name__, frame, dict.fromkeys(FRAME))
         if pseudo_bn not in PSEUDO_BN:
             raise UserError(f'pseudo_bn must be one of {PSEUDO_BN}, got {pseudo_bn!r}')
+        if unsup_loss not in UNSUP_LOSS:
+            raise UserError(f'unsup_loss must be one of {UNSUP_LOSS}, got {unsup_loss!r}')
         given = dict(pseudo or {})
         self_rule = given.pop('rule', 'share')
         if self_rule not in PSEUDO:
             raise UserError(f'pseudo.rule must be one of {tuple(PSEUDO)}, got {self_rule!r}')
-        super().__init__(segmentor, **frame)
+        # mmseg reads its test_cfg by attribute
+        super().__init__(ConfigDict(segmentor), **frame)
         if not isinstance(self.student, EncoderDecoder):
             kind = type(self.student).__name__
             raise UserError(f'segmentor must be an EncoderDecoder of mmseg, got {kind}')
@@ -157,14 +166,14 @@ class SemiSeg(SemiModel):
             count = self.student.num_classes
             self.feature_distance = FeatureDistance(**{'num_classes': count, **feature_distance})
             self.reference = copy.deepcopy(self.student.backbone).requires_grad_(False)
-            self.reference.eval()  # returns None in backbones of mmseg that replace train()
+            self.reference.eval()  # train() of mmseg's backbones returns nothing
         if joint_forward and (feature_distance is not None or isinstance(self.mix, ClassMix)):
             raise UserError(
                 'joint_forward=True goes with CutMix or no mix, and without feature_distance: '
                 'labelled pixels would be seen twice'
             )
         self.joint_forward, self.pseudo_bn = joint_forward, pseudo_bn
-        self.weight_auxiliary, self.seed = weight_auxiliary, seed
+        self.unsup_loss, self.weight_auxiliary, self.seed = unsup_loss, weight_auxiliary, seed
 
     def init_weights(self) -> None:
         """As in the frame; the reference of the features is the initialised backbone."""
@@ -280,18 +289,41 @@ class SemiSeg(SemiModel):
             labels: (B_u, H, W) of the teacher on the whole images.
             weight: (B_u, H, W) of those labels, or None.
         """
-        if view.mask is not None:
-            every = torch.ones_like(labels, dtype=torch.float32) if weight is None else weight
-            if view.partner is None:
-                labels = mix(view.mask, batch.labels, labels)
-                weight = mix(view.mask, 1.0, every)
-            else:
-                labels = mix(view.mask, labels[view.partner], labels)
-                weight = mix(view.mask, every[view.partner], every)
-        found = losses_of_heads(
-            self.student, seen.logits, labels, weight, weight_auxiliary=self.weight_auxiliary
-        )
+        labels, weight = self.view_targets(batch, view, labels, weight)
+        if self.unsup_loss == 'decode':
+            head = self.student.decode_head
+            found = {
+                'decode.loss_ce': pixel_cross_entropy(head, seen.logits['decode'], labels, weight)
+            }
+        else:
+            found = losses_of_heads(
+                self.student, seen.logits, labels, weight, weight_auxiliary=self.weight_auxiliary
+            )
         return self.weighted(found, 'unsup', self.unsup_weight)
+
+    def view_targets(
+        self, batch: SegBatch, view: StudentView, labels: Tensor, weight: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Labels and weights of the student's view, mixed as its images are.
+
+        Args:
+            batch: the images.
+            view: what the student saw.
+            labels: (B_u, H, W) of the teacher on the whole images.
+            weight: (B_u, H, W) of those labels, or None.
+
+        Returns:
+            (B_u, H, W) long and (B_u, H, W); labels of the data weigh 1.
+        """
+        if view.mask is None:
+            return labels, weight
+        every = torch.ones_like(labels, dtype=torch.float32) if weight is None else weight
+        if view.partner is None:
+            return mix(view.mask, batch.labels, labels), mix(view.mask, 1.0, every)
+        return (
+            mix(view.mask, labels[view.partner], labels),
+            mix(view.mask, every[view.partner], every),
+        )
 
     # ------------------------------------------------------------------ the teacher
 

@@ -117,3 +117,11 @@ def test_merging_keeps_order_and_distinguishes_values():
         (None, 1),
     ]
     assert merged[0]['params'][1] is c
+
+
+@pytest.mark.parametrize('paramwise', [None, PARAMWISE])
+def test_a_submodule_that_is_frozen_as_a_whole_stays_out(paramwise: dict | None, caplog):
+    model = Distiller()
+    model.adapter.requires_grad_(False)
+    assert sorted(held(built(model, paramwise))) == sorted(map(id, model.student.parameters()))
+    assert not [each for each in caplog.records if 'adapter' in each.getMessage()]

@@ -159,6 +159,15 @@ def test_parameters_without_gradient_stay():
     assert not torch.equal(ahead[0], net[0].weight)
 
 
+def test_asking_whether_gradients_are_finite_changes_no_bit_of_a_series():
+    net, optimizer = trained(KINDS[0], 2)
+    asked, plain = (VirtualOptimizer(optimizer) for _ in range(2))
+    for seed in range(3):
+        grads = gradients_of(net, seed)
+        pairs = zip(asked.advance(grads, torch.tensor(True)), plain.advance(grads), strict=True)
+        assert all(torch.equal(one, two) for one, two in pairs)
+
+
 @pytest.mark.parametrize('on_device', [False, True])
 @pytest.mark.parametrize('kind', [KINDS[0], KINDS[-2]], ids=['AdamW', 'SGD'])
 def test_a_step_that_is_not_finite_stays_where_it_is(kind, on_device, monkeypatch):

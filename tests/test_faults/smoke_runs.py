@@ -43,6 +43,23 @@ def trs_paths(cfg: Config, data: Path) -> None:
     cfg.val_evaluator.ann_file = f'{data}/{cfg.val_file}'
 
 
+def fst_data(folder: Path) -> None:
+    """Draws streets."""
+    from mmdistill.seg.street_sim import StreetSettings
+    from mmdistill.seg.streets_writer import Recipe, write_dataset
+
+    write_dataset(folder, Recipe(8, 2, 5, StreetSettings(size=(128, 64))))
+
+
+def fst_paths(cfg: Config, data: Path) -> None:
+    """Lets the config read them."""
+    source, target = cfg.train_dataloader.dataset.datasets
+    source.class_stats = f'{data}/source/class_stats.json'
+    source.dataset.data_root = f'{data}/source'
+    for each in (target.dataset, cfg.val_dataloader.dataset):
+        each.data_root = f'{data}/target'
+
+
 @dataclass(frozen=True)
 class Method:
     """A method as the suites need it.
@@ -76,6 +93,13 @@ METHODS = dict(
         trs_data,
         trs_paths,
         lambda saved: len(saved['reviewer']['state']['ring']) == 2,
+    ),
+    fst=Method(
+        'configs/fst/fst_streets_smoke.py',
+        'mmdistill.seg',
+        fst_data,
+        fst_paths,
+        lambda saved: int(saved['state_dict']['passes_done']) > 8,
     ),
 )
 

@@ -14,7 +14,9 @@ DRIVER = Path(__file__).with_name('kills.py')
 
 
 @pytest.mark.parametrize(
-    ('method', 'count', 'seconds'), [('hssda', 10, 6.7), ('trs', 5, 1.0)], ids=['hssda', 'trs']
+    ('method', 'count', 'seconds'),
+    [('hssda', 10, 6.7), ('trs', 5, 1.0), ('fst', 5, 1.0)],
+    ids=['hssda', 'trs', 'fst'],
 )
 def test_killed_and_resumed_equals_undisturbed(method, count, seconds, tmp_path):
     data = data_of(method, tmp_path)

@@ -1,26 +1,55 @@
 """A small FST, its batches and its published schedule with real steps, for the tests."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmcv.cnn import ConvModule
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModule
 from mmengine.optim import OptimWrapper
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from mmdistill.registry import MODELS
 from mmdistill.seg.fst import FST
-from mmdistill.seg.semi_seg import look, look_at_both
+from mmdistill.seg.semi_seg import SemiSeg, look, look_at_both
 
 SIZE = (16, 24)
 CLASSES = 4
 
 
+class NarrowNet(BaseModule):
+    """Three convolutions; mode changes return nothing, as those of mmseg's backbones.
+
+    Args:
+        norm_cfg: of all layers.
+    """
+
+    def __init__(self, norm_cfg: dict) -> None:
+        super().__init__(init_cfg=dict(type='Kaiming', layer='Conv2d'))
+        layers = ((3, 8, 2), (8, 16, 1), (16, 16, 2))
+        self.stem = nn.ModuleList(
+            ConvModule(inner, outer, 3, stride=stride, padding=1, norm_cfg=norm_cfg)
+            for inner, outer, stride in layers
+        )
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Maps at half and at a quarter of the size."""
+        maps = self.stem[1](self.stem[0](images))
+        return [maps, self.stem[2](maps)]
+
+    def train(self, mode: bool = True) -> None:
+        """As in torch."""
+        super().train(mode)
+
+
 def segmentor_config(norm: str = 'BN', dropout: float = 0.0, auxiliary: bool = False) -> dict:
-    """A narrow U-Net-less net of mmseg: ResNet-18 stem and two stages would be slow enough."""
+    """A small net."""
     norm_cfg = dict(type=norm, requires_grad=True)
     if norm == 'GN':
         norm_cfg['num_groups'] = 2
@@ -45,38 +74,53 @@ def segmentor_config(norm: str = 'BN', dropout: float = 0.0, auxiliary: bool = F
             pad_val=0,
             seg_pad_val=255,
         ),
-        backbone=dict(
-            type='mmseg.CGNet',
-            in_channels=3,
-            num_channels=(4, 4, 8),
-            num_blocks=(1, 1),
-            dilations=(1, 1),
-            reductions=(2, 2),
-            norm_cfg=norm_cfg,
-            act_cfg=dict(type='ReLU'),
-        ),
-        decode_head=dict(head, in_index=2, in_channels=16),
+        backbone=dict(type=NarrowNet, norm_cfg=norm_cfg),
+        decode_head=dict(head, in_index=1, in_channels=16),
         train_cfg=dict(),
         test_cfg=dict(mode='whole'),
     )
     if auxiliary:
-        config['auxiliary_head'] = dict(head, in_index=0, in_channels=7, dropout_ratio=0.0)
+        config['auxiliary_head'] = dict(head, in_index=0, in_channels=16, dropout_ratio=0.0)
     return config
 
 
 def fst(seed: int = 0, segmentor: dict | None = None, **options: Any) -> FST:
     """A model with weights of its own, ready to train."""
-    init_default_scope('mmseg')
+    return built({'type': 'mmdistill.FST', 'keep': 0.9, **options}, seed, segmentor)
+
+
+def semi_seg(seed: int = 0, segmentor: dict | None = None, **options: Any) -> SemiSeg:
+    """The same without a look ahead."""
+    return built(dict(type='mmdistill.SemiSeg', **options), seed, segmentor)
+
+
+def built(config: dict, seed: int, segmentor: dict | None) -> SemiSeg:
+    """A model with initialised weights in training mode."""
     torch.manual_seed(seed)
     given = dict(
+        segmentor=segmentor or segmentor_config(),
         mix=dict(type='mmdistill.ClassMix'),
-        pseudo=dict(rule='share', threshold=0.3),
-        keep=0.9,
+        pseudo=dict(rule='share', threshold=0.4),
     )
-    config = dict(type='mmdistill.FST', segmentor=segmentor or segmentor_config())
-    model = MODELS.build({**config, **given, **options})
-    model.init_weights()
+    with DefaultScope.overwrite_default_scope('mmseg'), quiet():
+        model = MODELS.build({**given, **config})
+        model.init_weights()
+    with torch.no_grad():  # as initialised all classes are alike, and the teacher is sure of none
+        for branch in (model.student, model.teacher):
+            branch.decode_head.conv_seg.weight.mul_(40)
     return model.train()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps mmengine from printing a line per initialised tensor."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('ERROR')
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def batch_of(seed: int, labeled: int = 2, unlabeled: int = 2) -> dict:
@@ -105,6 +149,11 @@ def batch_of(seed: int, labeled: int = 2, unlabeled: int = 2) -> dict:
         ),
         branch_index=dict(sup=list(range(labeled)), unsup_teacher=list(range(unlabeled))),
     )
+
+
+def loss_of(model: SemiSeg, data: dict) -> dict[str, Tensor]:
+    """Losses of a batch of the loader, without a step."""
+    return model(**model.data_preprocessor(copy.deepcopy(data), True), mode='loss')
 
 
 def wrapper_of(model: nn.Module, kind: Callable | None = None, **more: Any) -> OptimWrapper:
@@ -211,9 +260,9 @@ class PublishedSchedule:
             for each, old in zip(params, before, strict=True):
                 each.copy_(old)
         self.forward_backward_step(batch, 0)
-        self.steps += 1
         if self.last or self.wide:
             self.average([each.detach() for each in params])
+        self.steps += 1
 
 
 def state_of(model: FST, optimizer: Any) -> dict[str, Tensor]:

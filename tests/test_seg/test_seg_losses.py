@@ -9,7 +9,12 @@ from no_wait import NoWait
 from pixel_cases import labels_of, logits_of, uniform
 
 from mmdistill.core.errors import UserError
-from mmdistill.seg.seg_losses import heads_of, losses_of_heads, weighted_decode_losses
+from mmdistill.seg.seg_losses import (
+    heads_of,
+    losses_of_heads,
+    pixel_cross_entropy,
+    weighted_decode_losses,
+)
 
 LOSSES = {
     'one': CE,
@@ -173,3 +178,13 @@ def test_no_step_waits_for_the_device(batch):
     assert logits.grad.any()
     with NoWait(), pytest.raises(AssertionError):
         weighted_decode_losses(head, logits, labels, weight, with_accuracy=True)
+
+
+def test_plain_cross_entropy_is_that_of_a_head_without_a_sampler(batch):
+    logits, labels, weight = batch
+    plain, mining = (build(head_config(loss_decode=CE, **more)) for more in ({}, {'sampler': OHEM}))
+    expected = weighted_decode_losses(plain, logits, labels, weight)['loss_ce']
+    torch.testing.assert_close(pixel_cross_entropy(mining, logits, labels, weight), expected)
+    every = pixel_cross_entropy(mining, logits, labels)
+    torch.testing.assert_close(every, weighted_decode_losses(plain, logits, labels)['loss_ce'])
+    assert weighted_decode_losses(mining, logits, labels, weight)['loss_ce'] != expected

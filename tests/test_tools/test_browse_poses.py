@@ -125,10 +125,13 @@ def test_a_model_without_pseudo_heatmaps_is_refused(options):
 
 def test_other_hosts_are_refused(tools, tmp_path):
     import browse_branches
+    import visualize_pseudo
 
     from mmdistill.core.errors import UserError
 
     config = tmp_path / 'other.py'
-    config.write_text("default_scope = 'mmseg'\n")
-    with pytest.raises(UserError, match="'mmseg'"):
+    config.write_text("default_scope = 'mmocr'\n")
+    with pytest.raises(UserError, match="'mmocr'"):
         browse_branches.main([str(config), '--out', str(tmp_path)])
+    with pytest.raises(UserError, match="'mmocr'"):
+        visualize_pseudo.main([str(config), '--checkpoint', 'x', '--out', str(tmp_path)])

@@ -1,8 +1,9 @@
-"""Shows what teacher and student see, in 3D and in pose trainings.
+"""Shows what teacher and student see, in 3D, pose and segmentation trainings.
 
 3D: raw, teacher-augmented, strong and shuffled view of frames. Pose: easy, mixed and hard view of
-people, with pseudo heatmaps and peaks. Writes one PNG per frame or person. Everything comes from
-the code that training runs.
+people, with pseudo heatmaps and peaks. Segmentation: labelled and unlabelled image, what is pasted
+and the student's view, a row per pass. Writes one PNG per frame, person or image. Everything comes
+from the code that training runs.
 Example: ``browse_branches.py configs/hssda/hssda_pointpillars_synthetic-kitti.py --out views
 --checkpoint work_dirs/.../iter_250.pth``
 """
@@ -28,12 +29,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', type=Path)
-    parser.add_argument('--checkpoint', type=Path, help='of a run or of the plain detector')
+    parser.add_argument('--checkpoint', type=Path, help='of a run or of the plain model')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR')
     parser.add_argument('--count', type=int, default=4, help='unlabelled ones, default 4')
     parser.add_argument(
-        '--frames', type=int, nargs='+', default=[], help='these (pose: ids) instead'
-    )
+        '--frames', type=int, nargs='+', default=[],
+        help='these instead (pose: ids; segmentation: numbers of unlabelled images, from 0 on)',
+    )  # fmt: skip
     parser.add_argument('--iter', type=int, default=0, help='iteration that keys the draws')
     parser.add_argument('--cfg-options', nargs='+', action=launch.ConfigOptions, default={})
     return parser.parse_args(argv)
@@ -83,7 +85,16 @@ def poses(args: argparse.Namespace) -> None:
     draw(model, dataset, choose(dataset, args.frames, args.count), args.out, 'branches', args.iter)
 
 
-BY_SCOPE = {'mmdet3d': scenes, 'mmpose': poses}
+def images(args: argparse.Namespace) -> None:
+    """Writes the pictures of a segmentation training."""
+    from seg_pictures import branches
+    from semi_segmentation import build
+
+    training = build(args.config, args.checkpoint, args.cfg_options)
+    branches(training, args.frames, args.count, args.out, args.iter)
+
+
+BY_SCOPE = {'mmdet3d': scenes, 'mmpose': poses, 'mmseg': images}
 """What draws, by the host in the config's ``default_scope``."""
 
 

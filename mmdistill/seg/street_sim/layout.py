@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .blocks import Block
-from .camera import Camera
+from .camera import NEAR, Camera
 from .ground import Ground
 from .order import painters_order
 from .roadside import fill_side
@@ -68,7 +68,7 @@ class Plot:
             return ()
         corners = np.stack([thing.footprint for thing in self.things])
         flat = self.camera.flat(corners)
-        flat[..., 1] = np.maximum(flat[..., 1], 0.6)
+        flat[..., 1] = np.maximum(flat[..., 1], NEAR)
         return tuple(self.things[i] for i in painters_order(flat))
 
 

@@ -61,12 +61,12 @@ class Look:
         self.cast: tuple[float, float] | None = None
         if self.real:
             self.contact = float(rng.uniform(0.15, 0.6))
-            self.reach = float(rng.choice((rng.uniform(45, 110), rng.uniform(150, 500))))
+            self.reach = float(rng.choice((rng.uniform(60, 150), rng.uniform(200, 600))))
             self.rough = float(rng.uniform(0.5, 1.3))
             if rng.random() < 0.45:
                 self.cast = (float(rng.uniform(-5, 5)), float(rng.choice((-1, 1))))
         else:
-            self.contact, self.reach, self.rough = 0.35, 600.0, 0.15
+            self.contact, self.reach, self.rough = 0.35, 600.0, 0.3
         fine, coarse = noise(rng, 48), noise(rng, 10)
         self._leaf = (
             self.rough * (0.22 * fine + 0.16 * noise(rng, 16))

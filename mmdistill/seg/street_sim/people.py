@@ -77,18 +77,16 @@ class TwoWheeler:
         place: of its middle.
         motor: whether it is a motorcycle.
         rider: whether somebody rides it.
-        size: factor on all lengths.
     """
 
     place: Place
     motor: bool
     rider: bool
-    size: float = 1.0
 
     @property
     def footprint(self) -> np.ndarray:
         """Corners (4, 2)."""
-        return self.place.footprint(0.95 * self.size, 0.3 * self.size)
+        return self.place.footprint(0.95, 0.3)
 
     def paint(self, brush: Brush) -> None:
         """Paints the machine, then who rides it."""
@@ -98,11 +96,11 @@ class TwoWheeler:
             self._wheels(brush, 0.68, 0.32, 0.08, MOTORCYCLE)
             body, metal, seat = pick('motor'), pick('metal'), pick('tyre')
             colours = np.stack([metal, seat, body, metal, metal, body])
-            brush.limbs(self.place, _MOTORCYCLE * self.size, colours, MOTORCYCLE)
+            brush.limbs(self.place, _MOTORCYCLE, colours, MOTORCYCLE)
         else:
             self._wheels(brush, 0.53, 0.35, 0.035, BICYCLE)
             colours = np.tile(pick('cycle'), (len(_BICYCLE), 1))
-            brush.limbs(self.place, _BICYCLE * self.size, colours, BICYCLE)
+            brush.limbs(self.place, _BICYCLE, colours, BICYCLE)
         if self.rider:
             self._paint_rider(brush)
 
@@ -110,9 +108,9 @@ class TwoWheeler:
         """Paints both wheels, the farther one first; what is within counts as the wheel."""
         tyre, hub = brush.look.pick('tyre'), brush.look.pick('metal')
         for a in (base, -base) if math.cos(self.place.yaw) > 0 else (-base, base):
-            middle = np.array([a, 0, radius]) * self.size
+            middle = np.array([a, 0, radius])
             for r, colour in ((radius, tyre), (0.78 * radius, hub)):
-                brush.wheel(self.place, middle, r * self.size, thick * self.size, colour, label)
+                brush.wheel(self.place, middle, r, thick, colour, label)
 
     def _paint_rider(self, brush: Brush) -> None:
         """Paints legs, trunk, arms and head."""
@@ -129,6 +127,6 @@ class TwoWheeler:
         for side in (-1, 1):
             limbs.append((0.05, 0.2 * side, seat + 0.5, 0.36, 0.27 * side, 1.04, 0.07, 0.05))
         colours = np.stack([legs] * 4 + [top] + [top * 0.9] * 2)
-        brush.limbs(self.place, np.array(limbs) * self.size, colours, RIDER)
+        brush.limbs(self.place, np.array(limbs), colours, RIDER)
         head = np.array([(0.12, 0, seat + 0.78, 0.11, 0.14), (0.11, 0, seat + 0.83, 0.125, 0.11)])
-        brush.balls(self.place, head * self.size, np.stack([skin, cap]), RIDER)
+        brush.balls(self.place, head, np.stack([skin, cap]), RIDER)

@@ -46,7 +46,7 @@ class Plant:
         leaves = look.leaves()
         texels = 26 / scale if look.real else 18 / scale
         radii = blobs[:, 2:, None]
-        shift = blobs[:, 2:] * np.array([0.25 * look.sun, -0.22])
+        shift = blobs[:, 2:] * np.array([0.18 * look.sun, -0.18])  # stays within
         for tone, outlines in (
             (0.82, disc(at[:, None], radii)),
             (1.1, disc((at + shift)[:, None], 0.7 * radii)),

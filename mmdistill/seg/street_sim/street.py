@@ -9,7 +9,7 @@ import numpy as np
 from .brush import Brush
 from .canvas import Canvas, disc
 from .classes import VOID
-from .exposure import expose
+from .exposure import expose, light
 from .ground import paint_ground, paint_sky
 from .layout import Scene, compose
 from .looks import Look
@@ -80,8 +80,8 @@ def paint(scene: Scene, rng: _Rng, look: str) -> Street:
         colour = brush.look.pick('bonnet')
         canvas.fill(disc(middle, radii), colour, VOID)
         canvas.fill(disc(middle, radii * (0.85, 0.6)), colour * 1.2 + 8, VOID)
-    image = canvas.picture()
-    return Street(expose(rng, image) if look == 'target' else image, canvas.labels(), scene)
+    take = expose if look == 'target' else light
+    return Street(take(rng, canvas.picture()), canvas.labels(), scene)
 
 
 def simulate(domain: str, seed: int, index: int, settings: StreetSettings | None = None) -> Street:

@@ -81,7 +81,7 @@ STYLES = {
         walk=(3.0, 4.5), verge=0.25, green=0.35, junction=0.3, junction_at=(12.0, 36.0),
         sides=(0.56, 0.12, 0.12, 0.15, 0.05), stretch=(14.0, 30.0), setback=(0.2, 2.0),
         house=(7.0, 24.0), roof=0.3, cars=2.6, people=6.0, trees=4.5, poles=4.5, signs=0.45,
-        riders=0.16, heavy=(0.009, 0.008), cycles=1.0, motors=0.3, clutter=1.2, bonnet=0.15,
+        riders=0.16, heavy=(0.009, 0.008), cycles=1.4, motors=0.2, clutter=1.2, bonnet=0.15,
     ),
     'target': Style(
         focal=(0.9, 1.12), horizon=(0.48, 0.035), tall=(1.2, 1.45), offset=(0.15, 0.6),
@@ -89,7 +89,7 @@ STYLES = {
         walk=(1.8, 3.8), verge=0.2, green=0.3, junction=0.35, junction_at=(9.0, 32.0),
         sides=(0.58, 0.1, 0.1, 0.17, 0.05), stretch=(10.0, 26.0), setback=(0.0, 3.0),
         house=(6.0, 17.0), roof=0.55, cars=2.2, people=9.0, trees=6.0, poles=5.5, signs=0.5,
-        riders=0.22, heavy=(0.009, 0.008), cycles=2.2, motors=0.2, clutter=1.8, bonnet=0.6,
+        riders=0.22, heavy=(0.009, 0.008), cycles=3.0, motors=0.2, clutter=1.8, bonnet=0.6,
     ),
 }  # fmt: skip
 """The style of each domain."""

@@ -64,9 +64,18 @@ class Workbench:
         (sum(losses.values()) + sum(more.values())).backward()
 
     @torch.no_grad()
-    def look(self, network: Any, easy: Any) -> None:
-        """Heatmaps of an easy view."""
-        self.model.heatmaps(network, easy)
+    def look(self, network: Any, norms: list, easy: Any) -> None:
+        """Heatmaps of an easy view, normalised as the method does."""
+        from mmdistill.core.modes import batch_statistics
+
+        with batch_statistics(norms):
+            self.model.heatmaps(network, easy)
+
+    def norms_of(self, network: Any) -> list:
+        """The batch norms of a network that use the statistics of the batch."""
+        from mmdistill.core.modes import batch_norms
+
+        return batch_norms(network) if self.model.pseudo_bn == 'batch' else []
 
     def clear(self) -> None:
         """Drops the gradients."""
@@ -99,8 +108,10 @@ class Workbench:
             policy.update(model.reviewer, model.student)
 
         look = {
-            f'{name} forward': Operation(each(self.look, [(getattr(model, name), x) for x in easy]))
-            for name in ('teacher', 'reviewer')
+            f'{name} forward': Operation(
+                each(self.look, [(network, self.norms_of(network), x) for x in easy])
+            )
+            for name, network in (('teacher', model.teacher), ('reviewer', model.reviewer))
         }
         return {
             'train step': Operation(each(self.step, [(b,) for b in self.batches]), self.clear),

@@ -1,0 +1,8 @@
+# FST-D, PSPNet with ResNet-101, GTA5 to Cityscapes.
+_base_ = [
+    '../_base_/models/pspnet_r101_uda.py',
+    '../_base_/datasets/gta2cityscapes-512x512.py',
+    '../_base_/fst_uda.py',
+]
+segmentor = _base_.model
+model = dict(_delete_=True, segmentor=segmentor, **_base_.fst)
