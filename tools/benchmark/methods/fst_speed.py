@@ -49,7 +49,7 @@ def measure_speed(args: argparse.Namespace, report: Any) -> Any:
                 bench = Workbench(data, device, network, 1 if args.quick else BATCHES, variants)
                 step_times(bench, args.rounds, report)
                 memory(bench, report)
-                if args.quick or args.only_steps:
+                if args.quick:
                     break
             if not args.only_steps:
                 bookkeeping(bench.device, args.rounds, report)
