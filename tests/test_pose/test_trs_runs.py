@@ -333,7 +333,7 @@ def test_the_smoke_run_reaches_every_part(finished):
     state, scalars = saved['state_dict'], saved['message_hub']['log_scalars']
     assert int(state['teacher_steps']) == int(state['reviewer_steps']) == 8
     assert float(state['unsup_weight']) == 1 and len(saved['reviewer']['state']['ring']) == 2
-    for name in ('unsup_weight', 'unsup_loss_stage2', 'pseudo/precision', 'pseudo/teacher_peak'):
+    for name in ('unsup_weight', 'unsup_loss_stage3', 'pseudo/precision', 'pseudo/teacher_peak'):
         assert f'train/{name}' in scalars, name
     weight = 'head.final_layer.weight'
     tensors = [state[f'{name}.{weight}'] for name in ('student', 'teacher', 'reviewer')]
