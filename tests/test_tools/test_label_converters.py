@@ -221,7 +221,13 @@ def test_an_interrupted_run_leaves_whole_files_and_goes_on(tmp_path):
         Image.fromarray(label).save(folder / f'{number:05d}.png')
     command = [sys.executable, str(TOOLS / 'gta.py'), str(tmp_path), '--processes', '2']
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+        # jobs in the background of a shell ignore the signal, and so would this one
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob('labels/*TrainIds.png')) and time.monotonic() < deadline:
