@@ -23,6 +23,7 @@ class FlatParameters:
         self.network = network
         self.flats: list[Tensor] = []
         self._addresses: list[int] = []
+        self._saved: list[Tensor] = []
 
     @torch.no_grad()
     def build(self) -> list[nn.Parameter]:
@@ -33,7 +34,7 @@ class FlatParameters:
         groups: dict[tuple, list[nn.Parameter]] = {}
         for each in params:
             groups.setdefault((each.device, each.dtype), []).append(each)
-        self.flats = []
+        self.flats, self._saved = [], []
         for group in groups.values():
             flat = torch.cat([each.detach().reshape(-1) for each in group])
             for each, part in zip(group, flat.split([p.numel() for p in group]), strict=True):
@@ -42,13 +43,21 @@ class FlatParameters:
         self._addresses = [each.data_ptr() for each in params]
         return params
 
-    def save(self) -> list[Tensor]:
-        """A copy of all values."""
+    @torch.no_grad()
+    def save(self) -> None:
+        """Keeps a copy of all values, in memory that is taken once and used by every save."""
         self.build()
-        return [each.clone() for each in self.flats]
+        self._saved = self._saved or [torch.empty_like(each) for each in self.flats]
+        torch._foreach_copy_(self._saved, self.flats)
 
     @torch.no_grad()
-    def restore(self, saved: list[Tensor]) -> None:
-        """Takes over values of :meth:`save`, in place."""
+    def restore(self) -> None:
+        """Takes over the values of the last :meth:`save`, in place.
+
+        Raises:
+            RuntimeError: nothing was saved, or the network has moved since.
+        """
         self.build()
-        torch._foreach_copy_(self.flats, saved)
+        if not self._saved:
+            raise RuntimeError('nothing was saved since the network lies where it lies')
+        torch._foreach_copy_(self.flats, self._saved)

@@ -183,12 +183,8 @@ class FST(SemiSeg):
                 f'depth must be at least 0, width at least 1, and only one of them above 1, got '
                 f'depth={depth}, width={width}'
             )
-        if (
-            policy == 'official_w'
-            and depth > 1
-            or policy.startswith('official')
-            and (policy != 'official_w' and width > 1)
-        ):
+        series, parallel = policy in ('official_d', 'official_ssl'), policy == 'official_w'
+        if (series and width > 1) or (parallel and depth > 1):
             raise UserError(f'policy {policy!r} does not go with depth={depth}, width={width}')
         for name, value in dict(keep=keep, virtual_keep=virtual_keep).items():
             if value is not None and not 0 <= value <= 1:
@@ -245,12 +241,17 @@ class FST(SemiSeg):
         first = policy.plain_first and counts['steps'] == 0
         if policy.before or first:
             self._follow_student()
-        saved = self._follower.flat.save() if policy.virtual == 'forget' else None
-        if not first and self.ahead:
-            self._look_ahead(virtual, memo, scale, optim_wrapper)
-        grads, losses = self._pass(NetworkAt(self.student), real, 0, memo, scale)
-        if saved is not None:
-            self._follower.flat.restore(saved)
+        forgets = policy.virtual == 'forget'
+        if forgets:
+            self._follower.flat.save()
+        try:
+            if not first and self.ahead:
+                self._look_ahead(virtual, memo, scale, optim_wrapper)
+            grads, losses = self._pass(NetworkAt(self.student), real, 0, memo, scale)
+        finally:
+            if forgets:
+                self._follower.flat.restore()
+        del memo  # a gradient's worth of memory that the optimizer may use
         self._real_step(grads, optim_wrapper)
         if policy.after or first:
             self._follow_student()
@@ -445,7 +446,9 @@ class FST(SemiSeg):
         real, *virtual = (SegBatch(*row) for row in rows)
         return real, virtual
 
-    def forward(self, inputs: Any, data_samples: Any = None, mode: str = 'tensor', **more: Any):  # noqa: ANN201
+    def forward(
+        self, inputs: Any, data_samples: Any = None, mode: str = 'tensor', **more: Any
+    ) -> Any:
         """As in the frame; refuses training steps that would leave out the look ahead."""
         if mode == 'loss' and get_world_size() > 1:
             raise UserError(

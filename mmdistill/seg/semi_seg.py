@@ -147,16 +147,16 @@ class SemiSeg(SemiModel):
         if unsup_loss not in UNSUP_LOSS:
             raise UserError(f'unsup_loss must be one of {UNSUP_LOSS}, got {unsup_loss!r}')
         given = dict(pseudo or {})
-        self_rule = given.pop('rule', 'share')
-        if self_rule not in PSEUDO:
-            raise UserError(f'pseudo.rule must be one of {tuple(PSEUDO)}, got {self_rule!r}')
+        rule = given.pop('rule', 'share')
+        if rule not in PSEUDO:
+            raise UserError(f'pseudo.rule must be one of {tuple(PSEUDO)}, got {rule!r}')
         # mmseg reads its test_cfg by attribute
         super().__init__(ConfigDict(segmentor), **frame)
         if not isinstance(self.student, EncoderDecoder):
             kind = type(self.student).__name__
             raise UserError(f'segmentor must be an EncoderDecoder of mmseg, got {kind}')
         heads_of(self.student)
-        self.rule, self.rule_options = self_rule, options_of('pseudo', given, PSEUDO[self_rule])
+        self.rule, self.rule_options = rule, options_of('pseudo', given, PSEUDO[rule])
         self.mix = None if mix is None else ROOT_TASK_UTILS.build(dict(mix))
         if not isinstance(self.mix, (ClassMix, CutMix, type(None))):
             raise UserError(f'mix must be ClassMix or CutMix, got {type(self.mix).__name__}')

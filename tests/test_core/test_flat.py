@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 
@@ -56,10 +57,30 @@ def test_a_new_type_and_a_copy_are_noticed():
 def test_restoring_is_exact():
     net = network()
     flat = FlatParameters(net)
-    saved, before = flat.save(), copy.deepcopy(net.state_dict())
+    flat.save()
+    before = copy.deepcopy(net.state_dict())
     for each in flat.build():
         each.mul_(1.7).add_(0.3)
     assert not torch.equal(net[0].weight, before['0.weight'])
-    flat.restore(saved)
+    flat.restore()
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_the_last_save_counts_and_a_move_forgets_it():
+    net = network()
+    flat = FlatParameters(net)
+    with pytest.raises(RuntimeError, match='nothing was saved'):
+        flat.restore()
+    flat.save()
+    for each in flat.build():
+        each.add_(1)
+    flat.save()
+    before = copy.deepcopy(net.state_dict())
+    for each in flat.build():
+        each.add_(1)
+    flat.restore()
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    net.double()
+    with pytest.raises(RuntimeError, match='nothing was saved'):
+        flat.restore()

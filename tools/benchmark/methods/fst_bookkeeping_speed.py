@@ -65,7 +65,8 @@ class Bookkeeping:
 
     def save_and_restore(self) -> None:
         """The teacher forgets what it has not learned yet."""
-        self.follower.flat.restore(self.follower.flat.save())
+        self.follower.flat.save()
+        self.follower.flat.restore()
 
     def operations(self) -> dict[str, Operation]:
         """All timed operations."""
