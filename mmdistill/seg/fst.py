@@ -63,7 +63,8 @@ from mmdistill.core.gradients import (
 from mmdistill.core.look_ahead import Chunk, IsolatedSteps, LeakySteps
 from mmdistill.core.virtual_step import VirtualOptimizer
 from mmdistill.registry import MODELS
-from mmdistill.seg.semi_seg import Losses, Seen, SegBatch, SemiSeg, StudentView, look, look_at_both
+from mmdistill.seg.seg_batch import Seen, SegBatch, StudentView, look, look_at_both
+from mmdistill.seg.semi_seg import Losses, SemiSeg
 
 
 @dataclass(frozen=True)

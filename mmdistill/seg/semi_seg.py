@@ -17,7 +17,6 @@ distance of features uses the backbone's output, and is 0 where no thing is in s
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from mmengine.config import ConfigDict
 from mmengine.dist import get_rank
 from mmengine.registry import TASK_UTILS as ROOT_TASK_UTILS
 from mmseg.models.segmentors import EncoderDecoder
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdistill.core.errors import UserError, options_of
 from mmdistill.core.modes import batch_norms, batch_statistics, evaluating
@@ -38,6 +37,14 @@ from mmdistill.seg.cut_mix import CutMix
 from mmdistill.seg.feature_distance import FeatureDistance
 from mmdistill.seg.logits import decode_logits
 from mmdistill.seg.pixels import entropy, entropy_keep, pixel_weights, pseudo_labels, unsup_scale
+from mmdistill.seg.seg_batch import (
+    Seen,
+    SegBatch,
+    StudentView,
+    annotations_of,
+    look,
+    look_at_both,
+)
 from mmdistill.seg.seg_losses import heads_of, losses_of_heads, pixel_cross_entropy
 
 PSEUDO = dict(
@@ -49,51 +56,6 @@ PSEUDO_BN = ('running', 'batch')
 UNSUP_LOSS = ('heads', 'decode')
 FRAME = ('semi_train_cfg', 'semi_test_cfg', 'init_cfg')
 Losses = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class SegBatch:
-    """Images of one step on the device.
-
-    Attributes:
-        labeled: (B_l, 3, H, W) normalised.
-        labels: (B_l, H, W) long.
-        unlabeled: (B_u, 3, H, W) normalised, or None.
-        hidden: (B_u, H, W) labels of those, for the log only, or None.
-    """
-
-    labeled: Tensor
-    labels: Tensor
-    unlabeled: Tensor | None = None
-    hidden: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class StudentView:
-    """What the student sees of the unlabelled images; it does not depend on the teacher.
-
-    Attributes:
-        images: (B_u, 3, H, W).
-        mask: (B_u, 1, H, W) bool, pixels that came from elsewhere; None: none.
-        partner: (B_u,) unlabelled image they came from; None: from the labelled one.
-    """
-
-    images: Tensor
-    mask: Tensor | None = None
-    partner: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a network made of some images.
-
-    Attributes:
-        features: levels of the backbone; None where two batches went through together.
-        logits: by name of the head, see :func:`heads_of`.
-    """
-
-    features: Any
-    logits: Mapping[str, Tensor]
 
 
 @MODELS.register_module()
@@ -243,13 +205,13 @@ class SemiSeg(SemiModel):
                 f"the batch has the branches {sorted(inputs)} and no 'sup': give the sampler "
                 'labelled images and end their pipeline with MultiBranch(branches=dict(sup=...))'
             )
-        labels = _annotations(data_samples['sup'])
+        labels = annotations_of(data_samples['sup'])
         if labels is None:
             raise UserError(
                 "an image of the branch 'sup' has no annotation: add LoadAnnotations to its "
                 'pipeline'
             )
-        hidden = _annotations(data_samples.get('unsup_teacher', ()))
+        hidden = annotations_of(data_samples.get('unsup_teacher', ()))
         return SegBatch(inputs['sup'], labels, inputs.get('unsup_teacher'), hidden)
 
     def sup_losses(self, seen: Seen, batch: SegBatch, reference: Any = None) -> Losses:
@@ -402,27 +364,3 @@ class SemiSeg(SemiModel):
     def generator(self, purpose: int) -> torch.Generator:
         """Random numbers of this step: a function of (seed, iteration, rank, purpose)."""
         return key_generator(self.seed, self.cur_iter, get_rank(), purpose)
-
-
-def look(network: nn.Module, images: Tensor) -> Seen:
-    """One forward pass of a segmentor: features of the backbone and logits of all heads."""
-    features = network.backbone(images)
-    necked = network.neck(features) if network.with_neck else features
-    return Seen(features, {name: head(necked) for name, head in heads_of(network).items()})
-
-
-def look_at_both(network: nn.Module, first: Tensor, second: Tensor) -> tuple[Seen, Seen]:
-    """:func:`look` at two batches in one forward pass."""
-    seen = look(network, torch.cat([first, second]))
-    sizes = [len(first), len(second)]
-    parts = {name: logits.split(sizes) for name, logits in seen.logits.items()}
-    one, two = ({name: part[i] for name, part in parts.items()} for i in (0, 1))
-    return Seen(None, one), Seen(None, two)
-
-
-def _annotations(data_samples: Any) -> Tensor | None:
-    """(B, H, W) long labels of data samples; None where there are none, or one lacks them."""
-    known = [each for each in data_samples if 'gt_sem_seg' in each]
-    if not known or len(known) < len(data_samples):
-        return None
-    return torch.stack([each.gt_sem_seg.data for each in known]).squeeze(1).long()

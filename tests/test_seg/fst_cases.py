@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from mmdistill.registry import MODELS
 from mmdistill.seg.fst import FST
-from mmdistill.seg.semi_seg import SemiSeg, look, look_at_both
+from mmdistill.seg.seg_batch import look, look_at_both
+from mmdistill.seg.semi_seg import SemiSeg
 
 SIZE = (16, 24)
 CLASSES = 4

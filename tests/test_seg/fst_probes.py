@@ -12,7 +12,7 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from mmdistill.seg.fst import FST
-from mmdistill.seg.semi_seg import SegBatch, look
+from mmdistill.seg.seg_batch import SegBatch, look
 
 
 def part(state: dict, *prefixes: str) -> dict:

@@ -22,8 +22,8 @@ from config_cases import (
 from mmdistill.seg.class_mix import ClassMix
 from mmdistill.seg.cut_mix import CutMix
 from mmdistill.seg.fst import POLICIES
+from mmdistill.seg.seg_batch import look
 from mmdistill.seg.seg_losses import heads_of
-from mmdistill.seg.semi_seg import look
 
 pytestmark = pytest.mark.usefixtures('mmseg_scope')
 

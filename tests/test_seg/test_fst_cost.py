@@ -6,7 +6,7 @@ from fst_probes import forward_counts, images_of
 from no_wait import NoWait
 
 from mmdistill.core import virtual_step
-from mmdistill.seg.semi_seg import look
+from mmdistill.seg.seg_batch import look
 from mmdistill.testing import LiveMemory
 
 ISOLATED = dict(optimizer_state='isolated', buffers='isolated')

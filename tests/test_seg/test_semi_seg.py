@@ -9,7 +9,7 @@ from fst_probes import images_of
 from mmengine.structures import PixelData
 from torch.nn import functional as F
 
-from mmdistill.seg.semi_seg import look
+from mmdistill.seg.seg_batch import look
 from mmdistill.testing import assert_same_state
 
 CUT = dict(type='mmdistill.CutMix', probability=1.0)

@@ -14,7 +14,8 @@ from mmdistill.core.collate import branch_collate
 from mmdistill.core.errors import UserError
 from mmdistill.core.positioned_data import PositionedFetch
 from mmdistill.registry import DATASETS
-from mmdistill.seg.semi_seg import SegBatch, SemiSeg
+from mmdistill.seg.seg_batch import SegBatch
+from mmdistill.seg.semi_seg import SemiSeg
 
 
 class HiddenLabels:

@@ -23,8 +23,9 @@ from mmdistill.core.samplers import RatioSampler
 from mmdistill.registry import DATA_SAMPLERS, DATASETS, MODELS
 from mmdistill.seg.fst import FST
 from mmdistill.seg.pixels import pseudo_labels
+from mmdistill.seg.seg_batch import SegBatch, StudentView
 from mmdistill.seg.seg_plot import Palette
-from mmdistill.seg.semi_seg import SegBatch, SemiSeg, StudentView
+from mmdistill.seg.semi_seg import SemiSeg
 
 Keys = list[tuple[int, int]]
 """Seed and index of every sample of a batch."""

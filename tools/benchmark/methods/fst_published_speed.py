@@ -75,7 +75,7 @@ class PublishedSteps:
     def learn(self, batch: Any, number: int) -> None:
         """All losses, each with its backward pass, and a step of the optimizer."""
         from mmdistill.seg.class_mix import mix
-        from mmdistill.seg.semi_seg import look
+        from mmdistill.seg.seg_batch import look
 
         model, student = self.model, self.model.student
         self.optimizer.zero_grad()

@@ -130,7 +130,7 @@ class Workbench:
     def labelled(self, batch: Any, reference: Any) -> list:
         """Gradient of the losses of labelled images."""
         from mmdistill.core.gradients import gradients
-        from mmdistill.seg.semi_seg import look
+        from mmdistill.seg.seg_batch import look
 
         student = self.model.student
         losses = self.model.sup_losses(look(student, batch.labeled), batch, reference)
@@ -139,7 +139,7 @@ class Workbench:
     def mixed(self, batch: Any, view: Any, targets: tuple) -> list:
         """Gradient of the losses of mixed images, taken twice from one forward pass."""
         from mmdistill.core.gradients import gradients
-        from mmdistill.seg.semi_seg import look
+        from mmdistill.seg.seg_batch import look
 
         student = self.model.student
         seen = look(student, view.images)
