@@ -191,3 +191,37 @@ def test_interrupted_work_goes_on(tmp_path, fake_train):
     result = json.loads((note / 'run.json').read_text())
     assert result['metrics']['mAP40_3D_moderate'] == 20.0
     assert len(list(note.glob('run_*'))) == 2  # went on in the same folder
+
+
+def test_rows_are_added_to_those_of_the_file(gain):
+    first = gain('--seeds', '0', '--rows', 'supervised', 'hssda')[2]
+    out = gain.home / 'docs' / 'gain.json'
+    other = {**first, 'wall_seconds': 1000.0}
+    other['rows'] = [{**row, 'commit': 'earlier'} for row in first['rows']]
+    out.write_text(json.dumps(other))
+    code, said, found = gain('--seeds', '0', '1', '--rows', 'mean-teacher', '--add')
+    assert code == 0 and found['seeds'] == [0, 1] and found['wall_seconds'] > 1000
+    keys = [(row['seed'], row['key'], row['commit'] == 'earlier') for row in found['rows']]
+    assert keys == [
+        (0, 'burn-in', False),
+        (0, 'supervised', True),
+        (0, 'mean-teacher', False),
+        (0, 'hssda', True),
+        (1, 'burn-in', False),
+        (1, 'mean-teacher', False),
+    ]
+    assert 'different commits' in said and 'HSSDA 40.0 vs supervised 30.0' in said
+    # a row that is measured again replaces the one of the file; without --add all others go
+    again = gain('--seeds', '0', '--rows', 'hssda', '--add')[2]
+    assert [row['commit'] == 'earlier' for row in again['rows']].count(True) == 1
+    assert len(gain('--seeds', '0', '--rows', 'hssda')[2]['rows']) == 2
+
+
+def test_rows_of_another_comparison_are_not_added_to(gain):
+    gain('--seeds', '0', '--rows', 'hssda')
+    out = gain.home / 'docs' / 'gain.json'
+    for wrong in ({'name': 'trs'}, {'quick': False}):
+        there = {**json.loads(out.read_text()), **wrong}
+        out.write_text(json.dumps(there))
+        assert gain('--seeds', '0', '--rows', 'hssda', '--add')[0] == 2
+        assert gain.calls() == [] and json.loads(out.read_text()) == there

@@ -2,8 +2,9 @@
 
 METHOD is ``hssda``, ``trs`` or ``fst``. Every row of a seed starts alike and sees the same data for
 the same number of iterations; rows whose data are not on this machine are skipped. Finished rows
-are kept in the work dir: the same call after an interruption goes on where it was. The last line
-names the result.
+are kept in the work dir: the same call after an interruption goes on where it was. With ``--add``
+rows that FILE.json has and this call does not run stay in it, each with its own commit. The last
+line names the result.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmark import environment, methods
 from benchmark.jobs import Job, alone_in, clock, run_jobs
 from benchmark.tables import comparison, summarise, text_table
-from benchmark.training import ROOT, TRAIN, Training, write_json
+from benchmark.training import ROOT, TRAIN, Training, read_json, write_json
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -29,6 +30,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True, metavar='FILE.json')
     parser.add_argument('--quick', action='store_true', help='few frames and iterations')
     parser.add_argument('--rows', nargs='+', metavar='ROW', help='some rows only')
+    parser.add_argument('--add', action='store_true', help='keeps other rows of FILE.json')
     parser.add_argument('--jobs', type=int, default=1, help='processes side by side')
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/gain/NAME')
     parser.add_argument('--train-script', type=Path, default=TRAIN, help=argparse.SUPPRESS)
@@ -38,14 +40,43 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def result_of(head: dict, args: argparse.Namespace, jobs: list[Job], wall: float) -> dict:
-    """The content of the JSON file: where and how, and all rows that are there."""
+def rows_of(jobs: list[Job]) -> list[dict]:
+    """All rows that are there."""
     rows = []
     for job in jobs:
         if isinstance(job, Training) and (found := job.result()):
             row = {'label': job.label, 'key': job.key, 'seed': job.seed}
             rows.append({**row, **{k: found[k] for k in ('metrics', 'seconds', 'commit')}})
-    known = {'quick': args.quick, 'seeds': args.seeds, 'wall_seconds': wall}
+    return rows
+
+
+def other_rows(args: argparse.Namespace, jobs: list[Job]) -> tuple[list[dict], float]:
+    """Rows of FILE.json that this call does not run itself, and the seconds of earlier calls.
+
+    Raises:
+        ValueError: if FILE.json has no rows of this comparison.
+    """
+    if not (args.add and args.out.exists()):
+        return [], 0.0
+    there = read_json(args.out)
+    if there.get('name') != args.name or there.get('quick') != args.quick:
+        what = f'{args.name}{" --quick" if args.quick else ""}'
+        raise ValueError(f'{args.out} has no rows of {what} to add to; give another --out')
+    own = {(job.key, job.seed) for job in jobs if isinstance(job, Training)}
+    rows = [row for row in there['rows'] if (row['key'], row['seed']) not in own]
+    return rows, there['wall_seconds']
+
+
+def result_of(
+    head: dict, args: argparse.Namespace, gain: methods.Gain, rows: list[dict], wall: float
+) -> dict:
+    """The content of the JSON file: where and how, and the rows, seed by seed."""
+    order = list(gain.rows)
+    # what a row was prepared with is no row of the table: before all others
+    place = {key: number for number, key in enumerate(order)}
+    rows = sorted(rows, key=lambda row: (row['seed'], place.get(row['key'], -1)))
+    seeds = sorted({*args.seeds, *(row['seed'] for row in rows)})
+    known = {'quick': args.quick, 'seeds': seeds, 'wall_seconds': wall}
     return {**head, **known, 'rows': rows, 'summary': summarise(rows)}
 
 
@@ -92,28 +123,38 @@ def compare(args: argparse.Namespace, gain: methods.Gain, keys: list[str], folde
     start = time.monotonic()
     head = environment.describe(args.name, 'gain.py')
 
+    try:
+        others, before = other_rows(args, jobs)
+    except ValueError as error:
+        print(f'gain: {error}', file=sys.stderr)
+        return 2
+
+    def result() -> dict:
+        wall = before + time.monotonic() - start
+        return result_of(head, args, gain, [*others, *rows_of(jobs)], wall)
+
     def save(_: Job) -> None:
-        write_json(args.out, result_of(head, args, jobs, time.monotonic() - start))
+        write_json(args.out, result())
 
     try:
         failed = run_jobs(jobs, args.jobs, save)
     except KeyboardInterrupt:
         return 130
-    result = result_of(head, args, jobs, time.monotonic() - start)
-    write_json(args.out, result)
+    found = result()
+    write_json(args.out, found)
     print()
-    if result['summary']:
-        title = f'{args.name}, seeds {" ".join(map(str, args.seeds))}'
-        for each in gain.tables(result['summary']):
+    if found['summary']:
+        title = f'{args.name}, seeds {" ".join(map(str, found["seeds"]))}'
+        for each in gain.tables(found['summary']):
             head = f'{title}, {each.title}' if each.title else title
             print(text_table(comparison(each.summary, each.columns, head)) + '\n')
     for job, why in failed.items():
         print(f'FAILED {job}: {why}')
-    commits = {row['commit'] for row in result['rows']}
+    commits = {row['commit'] for row in found['rows']}
     if len(commits) > 1:
         print(f'rows were made by different commits: {", ".join(sorted(commits))}')
-    print(f'{clock(result["wall_seconds"])} in total, written to {args.out}')
-    print(verdict(args.name, gain, result['summary']))
+    print(f'{clock(found["wall_seconds"])} in total, written to {args.out}')
+    print(verdict(args.name, gain, found['summary']))
     return 1 if failed else 0
 
 
