@@ -12,6 +12,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from semi_cases import batch, of, plain, semi, trs
 from torch.utils.data import Dataset
@@ -338,3 +339,33 @@ def test_the_smoke_run_reaches_every_part(finished):
     weight = 'head.final_layer.weight'
     tensors = [state[f'{name}.{weight}'] for name in ('student', 'teacher', 'reviewer')]
     assert not any(torch.equal(tensors[i], tensors[i - 1]) for i in range(3))
+
+
+class LossNotes(Hook):
+    """The total loss of every step."""
+
+    def __init__(self):
+        self.values = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.values.append(outputs['loss'].item())
+
+
+def test_half_precision_learns_what_full_precision_learns(tmp_path, monkeypatch):
+    def losses(name):
+        notes = LossNotes()
+        runner_of(tmp_path / name, trs(), follower(), notes, iters=100).train()
+        return np.array(notes.values)
+
+    full, original = losses('full'), OptimWrapper.optim_context
+
+    @contextlib.contextmanager
+    def half(self, model):
+        with original(self, model), torch.autocast('cpu', torch.bfloat16):
+            yield
+
+    monkeypatch.setattr(OptimWrapper, 'optim_context', half)
+    short = losses('half')
+    assert np.isfinite(short).all() and len(short) == 100 and (short != full).all()
+    assert full[-20:].mean() < 0.7 * full[:20].mean()
+    assert abs(short[-20:].mean() / full[-20:].mean() - 1) < 0.05
