@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar('Item')
@@ -19,7 +21,8 @@ def in_chunks(
 ) -> list[Result]:
     """Results of all items, in their order, whatever the number of workers.
 
-    The processes are forked: who has started threads (OpenCV's pool, say) stops them before.
+    OpenCV works with one thread meanwhile: the processes are forked, and one that is forked off
+    its thread pool would wait for ever. Who has started other threads stops them before.
 
     Args:
         make: gives one result per item of a chunk; picklable when there are workers.
@@ -37,9 +40,25 @@ def in_chunks(
             if progress is not None:
                 progress(len(made), len(items))
 
-    if workers > 1:
-        with ProcessPoolExecutor(workers) as pool:
-            collect(pool.map(make, chunks))
-    else:
-        collect(map(make, chunks))
+    with _one_opencv_thread():
+        if workers > 1:
+            with ProcessPoolExecutor(workers) as pool:
+                collect(pool.map(make, chunks))
+        else:
+            collect(map(make, chunks))
     return made
+
+
+@contextmanager
+def _one_opencv_thread() -> Iterator[None]:
+    """Keeps OpenCV, where somebody has loaded it, to one thread."""
+    opencv = sys.modules.get('cv2')
+    if opencv is None:
+        yield
+        return
+    before = opencv.getNumThreads()
+    opencv.setNumThreads(1)
+    try:
+        yield
+    finally:
+        opencv.setNumThreads(before)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -127,17 +126,6 @@ def _make_many(
     return made
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keeps OpenCV to one thread: processes forked off its thread pool would wait for ever."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
-
-
 def write_dataset(
     root: str | Path,
     recipe: Recipe,
@@ -160,8 +148,7 @@ def write_dataset(
     for split in splits:
         (root / 'images' / split).mkdir(parents=True, exist_ok=True)
     images = [(split, index) for split, indices in splits.items() for index in indices]
-    with _one_thread():
-        made = in_chunks(partial(_make_many, root, recipe), images, _CHUNK, workers, progress)
+    made = in_chunks(partial(_make_many, root, recipe), images, _CHUNK, workers, progress)
     for split in splits:
         kept = [entry for (name, _), entry in zip(images, made, strict=True) if name == split]
         people = [person for _, some in kept for person in some]

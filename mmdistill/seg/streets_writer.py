@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -96,17 +95,6 @@ def _make_many(root: Path, recipe: Recipe, images: list[tuple[str, str, int]]) -
     return counts
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keeps OpenCV to one thread: processes forked off its thread pool would wait for ever."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
-
-
 def write_dataset(
     root: str | Path,
     recipe: Recipe,
@@ -128,8 +116,7 @@ def write_dataset(
     images = recipe.images()
     for folder in {path.parent for image in images for path in image_files(*image)}:
         (root / folder).mkdir(parents=True, exist_ok=True)
-    with _one_thread():
-        counts = in_chunks(partial(_make_many, root, recipe), images, _CHUNK, workers, progress)
+    counts = in_chunks(partial(_make_many, root, recipe), images, _CHUNK, workers, progress)
     folder = Path('source', 'gtFine', 'train')
     rows = [
         (image_files(*image)[1].relative_to(folder).as_posix(), pixels)

@@ -2,6 +2,7 @@
 
 import os
 
+import cv2
 import pytest
 
 from mmdistill.core.chunks import in_chunks
@@ -36,3 +37,20 @@ def test_nothing_makes_nothing():
 def test_errors_of_a_worker_reach_the_caller(workers):
     with pytest.raises(ValueError, match='no 0'):
         in_chunks(_fail, range(3), 2, workers)
+
+
+def _opencv_threads(numbers):
+    return [cv2.getNumThreads() for _ in numbers]
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_opencv_has_one_thread_meanwhile(workers):
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        assert set(in_chunks(_opencv_threads, range(4), 2, workers)) == {1}
+        with pytest.raises(ValueError, match='no 0'):
+            in_chunks(_fail, range(3), 2, workers)
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
