@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/seg_resnet_tiny.py',
     '../_base_/datasets/camvid-semi.py',
-    '../_base_/schedules/adamw_1500it_seg.py',
+    '../_base_/schedules/adamw_1000it_seg.py',
     '../_base_/seg_runtime.py',
 ]
 segmentor = _base_.model
