@@ -28,9 +28,9 @@ virtual steps are real ones of optimizer and running statistics, only parameters
 ``'isolated'``: nothing of them is left), ``virtual_data``, ``draws``, ``reuse``.
 
 What costs less without another result: source gradient and reference features at ``theta_t`` are
-taken once (``reuse``); with ``draws='share'`` and one isolated virtual step the student's forward
-pass on the mixed images, which do not depend on the teacher, serves both backward passes. A single
-isolated virtual step is streamed into the teacher and needs no memory for parameters.
+taken once (``reuse``); with ``draws='share'`` and isolated steps in series the student's forward
+pass at ``theta_t`` on the mixed images, which do not depend on the teacher, serves the backward
+passes of the first virtual and of the real step. A single isolated virtual step is streamed into the teacher and needs no memory for parameters.
 
 Deviations from the published code beside those of the frame: gradients are averaged over ranks
 (theirs run on one GPU or bypass the reduction); the first epoch of the semi-supervised code, in
@@ -328,9 +328,11 @@ class FST(SemiSeg):
             if self.reuse and common:
                 memo.sup = sup
         targets = self.pseudo_targets(batch)
-        keeps = self._keeps_graph(common)
-        seen = memo.seen[1] if memo.seen else (home if keeps else student)(look, view.images)
-        memo.seen = (None, seen) if keeps else None
+        if keeps := self._keeps_graph(common):
+            seen = memo.seen[1] if memo.seen else home(look, view.images)
+            memo.seen = (None, seen) if number > 0 else None
+        else:
+            seen = student(look, view.images)
         losses = self.unsup_losses(seen, batch, view, *targets)
         grads = self._gradients(losses, student, scale, keep_graph=keeps and number > 0)
         return add_(grads, sup[0]), {**sup[1], **_detached(losses)}
@@ -349,16 +351,18 @@ class FST(SemiSeg):
         targets = self.pseudo_targets(batch)
         keeps = self._keeps_graph(home is not student)
         at = home if keeps else student
-        seen = memo.seen or at(look_at_both, batch.labeled, view.images)
-        memo.seen = seen if keeps else None
+        seen = (keeps and memo.seen) or at(look_at_both, batch.labeled, view.images)
+        if keeps:
+            memo.seen = seen if number > 0 else None
         losses = self.sup_losses(seen[0], batch)
         losses.update(self.unsup_losses(seen[1], batch, view, *targets))
         grads = self._gradients(losses, at, scale, keep_graph=keeps and number > 0)
         return grads, _detached(losses)
 
     def _keeps_graph(self, common: bool) -> bool:
-        """Whether the student's look serves the virtual and the real pass."""
-        return common and self.share and self.ahead == 1 and not self.leaky_optimizer
+        """Whether a look of the student at theta_t serves the first virtual and the real pass."""
+        series = self.ahead > 0 and self.width == 1
+        return common and self.share and series and not self.leaky_optimizer
 
     # ------------------------------------------------------------------ gradients and steps
 

@@ -26,9 +26,11 @@ THINGS = dict(thing_classes=(1, 2))
         (dict(policy='official_w', depth=1, width=3, reuse=True), 1 + 4, 4, 1),
         (dict(depth=1, reuse=True, draws='share', **ISOLATED), 2, 2, 1),
         (dict(depth=1, draws='share', **ISOLATED), 3, 2, 1),
+        (dict(depth=3, reuse=True, draws='share', **ISOLATED), 1 + 2 + 2 + 1, 4, 1),
         (dict(depth=2, virtual_data='fresh', mix=None), 6, 3, 3),
         (dict(depth=3, **JOINT), 4, 4, 0),
         (dict(depth=1, draws='share', **JOINT, **ISOLATED), 1, 2, 0),
+        (dict(depth=3, draws='share', **JOINT, **ISOLATED), 3, 4, 0),
     ],
 )
 def test_forward_passes_of_a_step(options, student, teacher, reference):

@@ -145,8 +145,10 @@ def test_one_gradient_of_labelled_images_serves_all_passes(options):
         dict(reuse=True),
         dict(policy='official_ssl', joint_forward=True, **CUT),
         dict(policy='ephemeral', strong=dict(type='mmdistill.StrongPhotometric')),
+        dict(depth=3, reuse=True),
+        dict(policy='official_ssl', depth=2, joint_forward=True, **CUT),
     ],
-    ids=['plain', 'reuse', 'joint', 'ephemeral'],
+    ids=['plain', 'reuse', 'joint', 'ephemeral', 'series', 'joint series'],
 )
 def test_one_look_at_the_mixed_images_serves_both_passes(options):
     given = dict(depth=1, draws='share', optimizer_state='isolated', buffers='isolated')

@@ -11,7 +11,7 @@ import torch
 from benchmark.methods.fst import COMPARISON, config_path
 from benchmark.methods.fst_bookkeeping_speed import OURS, PUBLISHED, Bookkeeping
 from benchmark.methods.fst_networks_speed import LARGE, NARROW, SMALL, Network
-from benchmark.methods.fst_workbench_speed import FEW, PEER, STEP, VARIANTS, Workbench
+from benchmark.methods.fst_workbench_speed import FEW, PEER, SERIES, STEP, VARIANTS, Workbench
 from benchmark.overrides import Sizes
 from benchmark.steps import add_parts, over, over_least, prepared, quiet_devices, timed
 from benchmark.timing import interleaved
@@ -31,7 +31,8 @@ RATIOS = {
     'K=1 over a mean teacher': (STEP, PEER),
     'K=1, redrawn, over a mean teacher': (f'{STEP}, redrawn', PEER),
     'K=1 over published': (STEP, 'published step, K=1'),
-    'K=3 over published': ('FST-D step, K=3', 'published step, K=3'),
+    'K=3 over published': (SERIES, 'published step, K=3'),
+    'K=3, redrawn, over published': (f'{SERIES}, redrawn', 'published step, K=3'),
 }
 
 

@@ -18,6 +18,7 @@ from benchmark.steps import build, first_batches, read_config
 from benchmark.timing import Breakdown, Operation
 
 STEP = 'FST-D step, K=1'
+SERIES = 'FST-D step, K=3'
 PEER = 'mean-teacher step'
 WIDE = dict(policy='official_w', depth=1, virtual_data='fresh', draws='redraw')
 LEAKY = dict(optimizer_state='leaky', buffers='leaky', reuse=False, draws='redraw')
@@ -25,14 +26,22 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
     PEER: dict(policy='mt', depth=0),
     STEP: dict(depth=1),
     f'{STEP}, redrawn': dict(depth=1, draws='redraw'),
-    'FST-D step, K=3': dict(depth=3, draws='redraw'),
+    SERIES: dict(depth=3),
+    f'{SERIES}, redrawn': dict(depth=3, draws='redraw'),
     'FST-W step, N=2': dict(WIDE, width=2),
     'FST-W step, N=3': dict(WIDE, width=3),
     'published step, K=1': dict(LEAKY, depth=1),
     'published step, K=3': dict(LEAKY, depth=3),
 }
 """Options of the model by label."""
-FEW = (PEER, STEP, 'FST-D step, K=3', 'published step, K=1', 'published step, K=3')
+FEW = (
+    PEER,
+    STEP,
+    SERIES,
+    f'{SERIES}, redrawn',
+    'published step, K=1',
+    'published step, K=3',
+)
 """Variants that a second network is measured on."""
 
 
