@@ -30,7 +30,8 @@ virtual steps are real ones of optimizer and running statistics, only parameters
 What costs less without another result: source gradient and reference features at ``theta_t`` are
 taken once (``reuse``); with ``draws='share'`` and isolated steps in series the student's forward
 pass at ``theta_t`` on the mixed images, which do not depend on the teacher, serves the backward
-passes of the first virtual and of the real step. A single isolated virtual step is streamed into the teacher and needs no memory for parameters.
+passes of the first virtual and of the real step. A single isolated virtual step is streamed into
+the teacher and needs no memory for parameters.
 
 Deviations from the published code beside those of the frame: gradients are averaged over ranks
 (theirs run on one GPU or bypass the reduction); the first epoch of the semi-supervised code, in
