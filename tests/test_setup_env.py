@@ -150,6 +150,7 @@ def test_every_stage_is_pending_first_and_none_when_all_are_stamped(tmp_path):
     [
         ('requirements/dev.txt', ['dev', 'check']),
         ('requirements/pose.txt', ['pose', 'check']),
+        ('requirements/mmkd.txt', ['mmkd', 'check']),
         ('requirements/overrides.txt', ['hosts', 'check']),
         ('pyproject.toml', ['project', 'check']),
         ('requirements/torch.txt', ['torch', 'check']),

@@ -52,7 +52,7 @@ class Setup:
         write_atomic(unfinished, '')
         self.stamps.done('route', '', **vars(self.plan.route))
         compiler = None
-        for name in ('venv', 'torch', 'hosts', 'pose', 'dev', 'mmcv', 'project', 'check'):
+        for name in ('venv', 'torch', 'hosts', 'pose', 'mmkd', 'dev', 'mmcv', 'project', 'check'):
             if name not in todo:
                 continue
             if name not in ('venv', 'torch', 'mmcv') and 'mmcv' in todo and compiler is None:
@@ -123,6 +123,10 @@ class Setup:
         shutil.rmtree(out)
         return wheel
 
+    def do_mmkd(self) -> None:
+        """Installs the libraries that projects/mmkd stands on."""
+        self.installer.install('mmkd', '-r', self.needs / 'mmkd.txt')
+
     def do_dev(self) -> None:
         """Installs the tools for tests and style."""
         self.installer.install('dev', '-r', self.needs / 'dev.txt')
@@ -148,7 +152,7 @@ class Setup:
 def lacks(setup: Setup, todo: list, first: bool) -> list:
     """Lists what the machine lacks for the stages in ``todo``, one line each."""
     found = [preflight.check_venv_module()] if first else []
-    heavy = {'torch', 'hosts', 'pose', 'dev', 'mmcv'} & set(todo)
+    heavy = {'torch', 'hosts', 'pose', 'mmkd', 'dev', 'mmcv'} & set(todo)
     must_compile = 'mmcv' in todo and setup.mmcv.ready_wheel() is None
     if must_compile or ('pose' in todo and setup.xtcocotools_wheel() is None):
         found += [preflight.check_compiler(), preflight.check_headers()]

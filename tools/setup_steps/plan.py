@@ -13,7 +13,7 @@ from .state import Stamps, digest
 from .wheel_cache import cache_root, pinned, wheel_key
 
 FORMAT = '1'  # raise it when a stage does something new with the same requirement files
-STAGES = ('venv', 'torch', 'mmcv', 'hosts', 'pose', 'dev', 'project', 'check')
+STAGES = ('venv', 'torch', 'mmcv', 'hosts', 'pose', 'mmkd', 'dev', 'project', 'check')
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class Plan:
             'torch': (needs / 'torch.txt', *frame),
             'hosts': (needs / 'hosts.txt', self.device_file, needs / 'overrides.txt', *frame),
             'pose': (needs / 'pose.txt', needs / 'pose-nodeps.txt'),
+            'mmkd': (needs / 'mmkd.txt', *frame),
             'dev': (needs / 'dev.txt', *frame),
             'project': tuple(
                 folder / name
@@ -133,6 +134,7 @@ class Plan:
             'mmcv': ['mmcv.txt'],
             'hosts': ['hosts.txt', self.device_file.name],
             'pose': ['pose.txt', 'pose-nodeps.txt'],
+            'mmkd': ['mmkd.txt'],
             'dev': ['dev.txt'],
         }.items():
             text = '\n'.join((self.root / 'requirements' / file).read_text() for file in files)

@@ -1,0 +1,7 @@
+"""Everything that a config can name; the registries import this module when they build."""
+
+from mmkd.intervention import hook, teacher_intervention
+from mmkd.models import hugging_face
+from mmkd.quant import quantizers
+
+__all__ = ['hook', 'hugging_face', 'quantizers', 'teacher_intervention']

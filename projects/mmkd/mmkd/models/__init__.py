@@ -1,0 +1,1 @@
+"""Networks as configs name them, and teachers that stay as they are."""

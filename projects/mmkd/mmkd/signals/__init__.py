@@ -1,0 +1,1 @@
+"""Tensors inside Transformers: finding, recording and replacing them, by role."""
