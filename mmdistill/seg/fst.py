@@ -114,12 +114,16 @@ class Memo:
         reference: their features in the frozen backbone.
         seen: the student's looks at labelled images (joint passes) and at its view, with graph.
         view: the student's view.
+        labels: the teacher's before it looked ahead.
+        changed: share of them that are others afterwards.
     """
 
     sup: tuple[Gradients, Losses] | None = None
     reference: Any = None
     seen: tuple[Seen | None, Seen] | None = None
     view: StudentView | None = None
+    labels: Tensor | None = None
+    changed: Tensor | None = None
 
 
 @MODELS.register_module()
@@ -214,7 +218,8 @@ class FST(SemiSeg):
             optim_wrapper: of an optimizer that :class:`VirtualOptimizer` knows.
 
         Returns:
-            Losses of the real pass, for the log.
+            Losses of the real pass, for the log; ``future/changed_labels`` is the share of the
+            teacher's labels that are others after it has looked ahead.
 
         Raises:
             UserError: gradient accumulation, or an unknown optimizer.
@@ -253,6 +258,8 @@ class FST(SemiSeg):
         finally:
             if forgets:
                 self._follower.flat.restore()
+        if memo.changed is not None:
+            losses['future/changed_labels'] = memo.changed
         del memo  # a gradient's worth of memory that the optimizer may use
         self._real_step(grads, optim_wrapper)
         if policy.after or first:
@@ -328,7 +335,7 @@ class FST(SemiSeg):
             sup = self._gradients(losses, at, scale), _detached(losses)
             if self.reuse and common:
                 memo.sup = sup
-        targets = self.pseudo_targets(batch)
+        targets = self._targets(batch, number, memo)
         if keeps := self._keeps_graph(common):
             seen = memo.seen[1] if memo.seen else home(look, view.images)
             memo.seen = (None, seen) if number > 0 else None
@@ -349,7 +356,7 @@ class FST(SemiSeg):
         number: int,
     ) -> tuple[Gradients, Losses]:
         """:meth:`_pass` with labelled and unlabelled images in one forward pass."""
-        targets = self.pseudo_targets(batch)
+        targets = self._targets(batch, number, memo)
         keeps = self._keeps_graph(home is not student)
         at = home if keeps else student
         seen = (keeps and memo.seen) or at(look_at_both, batch.labeled, view.images)
@@ -359,6 +366,15 @@ class FST(SemiSeg):
         losses.update(self.unsup_losses(seen[1], batch, view, *targets))
         grads = self._gradients(losses, at, scale, keep_graph=keeps and number > 0)
         return grads, _detached(losses)
+
+    def _targets(self, batch: SegBatch, number: int, memo: Memo) -> tuple[Tensor, Tensor | None]:
+        """Labels and weights of the teacher as it is now; notes how many labels are new ones."""
+        labels, weight = self.pseudo_targets(batch)
+        if memo.labels is None and not self.fresh:
+            memo.labels = labels
+        elif memo.labels is not None and number == 0:
+            memo.changed = (labels != memo.labels).float().mean()
+        return labels, weight
 
     def _keeps_graph(self, common: bool) -> bool:
         """Whether a look of the student at theta_t serves the first virtual and the real pass."""

@@ -202,3 +202,42 @@ def test_a_teacher_that_keeps_nothing_is_the_virtual_student():
     batch = images_of(model, batch_of(5))
     twin.teacher.load_state_dict(twin.student.state_dict())
     assert torch.equal(model.pseudo_targets(batch)[0], twin.pseudo_targets(batch)[0])
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(depth=1),
+        dict(depth=3),
+        dict(policy='official_w', depth=1, width=2),
+        dict(policy='official_ssl', joint_forward=True, **CUT),
+    ],
+    ids=['one', 'series', 'wide', 'joint'],
+)
+def test_the_log_tells_how_many_labels_the_look_ahead_has_changed(options):
+    model, made = fst(keep=0.5, **options), []
+    original = model.pseudo_targets
+
+    def noted(batch):
+        made.append(original(batch))
+        return made[-1]
+
+    model.pseudo_targets = noted
+    optim = wrapper_of(model)
+    run(model, optim, 1)
+    made.clear()
+    found = model.train_step(batch_of(1), optim)['future/changed_labels']
+    share = (made[0][0] != made[-1][0]).double().mean()
+    assert float(found) == pytest.approx(float(share)) and share > 0
+
+
+@pytest.mark.parametrize(
+    'options', [dict(policy='mt'), dict(depth=1, virtual_data='fresh', mix=None)]
+)
+def test_without_the_same_images_there_is_nothing_to_tell(options):
+    model = fst(**options)
+    parts = 2 if 'virtual_data' in options else 1
+    optim = wrapper_of(model)
+    for seed in range(2):
+        found = model.train_step(batch_of(seed, 2 * parts, 2 * parts), optim)
+        assert 'future/changed_labels' not in found

@@ -79,6 +79,8 @@ def main():
     last = int(options.get('train_cfg.max_iters', 450))
     train = {'iter': last // 2, 'step': last // 2, 'loss': 1.5, 'pseudo/kept_ratio': 0.25}
     train['pseudo/threshold_cls_Car'] = 0.4
+    if args.config.name.startswith('fst-d'):
+        train['future/changed_labels'] = 0.002
     (logs / 'scalars.json').write_text(json.dumps(train) + '\n')
     (args.work_dir / 'preempted').unlink(missing_ok=True)
     if (home / 'slow').exists():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-STREETS = ['source-only', 'mt', 'mt-fast', 'fst-d', 'fst-w']
+STREETS = ['source-only', 'mt', 'mt-fast', 'fst-d', 'fst-far', 'fst-w']
 CAMVID = [f'camvid-1of{n}-{key}' for n in (8, 4) for key in ('supervised', 'mt', 'fst')]
 
 
@@ -46,8 +46,10 @@ def test_rows_summary_and_last_line(gain, camvid):
     assert means['FST, CamVid 1/8', 'mIoU'] == 37.0 and means['FST, CamVid 1/4', 'mIoU'] == 47.0
     assert ('source only', 'teacher/mIoU') not in means
     assert {metric for _, metric in means} == {
-        'mIoU', 'aAcc', 'teacher/mIoU', 'teacher/aAcc',
+        'mIoU', 'aAcc', 'teacher/mIoU', 'teacher/aAcc', 'future/changed_labels',
     }  # fmt: skip
+    assert means['FST-D', 'future/changed_labels'] == pytest.approx(0.2)  # percent
+    assert ('mean teacher', 'future/changed_labels') not in means
     streets, eighth, quarter = said.split('fst, seeds 0 4')[1:]
     assert 'FST-W' in streets and 'CamVid' not in streets
     assert eighth.startswith(', CamVid 1/8') and 'mean teacher, CamVid 1/8' in eighth
@@ -61,7 +63,8 @@ def test_the_picture_shows_the_streets_alone(gain, camvid, monkeypatch, tmp_path
     monkeypatch.setattr(report, 'save_bars', lambda path, title, bars, *more: drawn.extend(bars))
     report.plot(found, tmp_path / 'x.png', '')
     assert [bar[0] for bar in drawn] == [
-        'source only', 'mean teacher', 'mean teacher, as fast as FST-D', 'FST-D', 'FST-W',
+        'source only', 'mean teacher', 'mean teacher, as fast as FST-D', 'FST-D',
+        'FST-D, far look (ours)', 'FST-W',
     ]  # fmt: skip
 
 
@@ -107,7 +110,7 @@ def test_overrides_exist_and_all_rows_have_equal_terms(fst, config_of_job, camvi
         assert loader.batch_size == size and labeled == 4
         assert job.needs == ((data.name,) if name == fst.STREETS else ())
     assert {name: len(found) for name, found in terms.items()} == {
-        'streets': 5, 'camvid-1of8': 3, 'camvid-1of4': 3,
+        'streets': 6, 'camvid-1of8': 3, 'camvid-1of4': 3,
     }  # fmt: skip
     for found in terms.values():
         assert all(each == found[0] for each in found)

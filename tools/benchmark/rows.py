@@ -122,6 +122,7 @@ class Comparison:
         clean: makes a row's metrics from the numbers of the last validation.
         drawn: data of the rows whose ``data`` are not real ones.
         real: other data by name.
+        watched: logged numbers whose means over a training are metrics of it.
     """
 
     rows: Mapping[str, Row]
@@ -129,6 +130,7 @@ class Comparison:
     clean: Callable[[Mapping[str, float]], dict[str, float]]
     drawn: DrawnData
     real: Mapping[str, RealData]
+    watched: tuple[str, ...] = ()
 
     def missing(self) -> dict[str, str]:
         """Rows whose data are not here, and why."""
@@ -153,6 +155,7 @@ class Comparison:
             config=config,
             work_dir=folder / key,
             clean=self.clean,
+            watched=self.watched,
             headline=judged.metric,
             needle=judged.needle,
             script=script,

@@ -30,6 +30,12 @@ def position(work_dir: Path) -> int:
     return lines[-1]['iter'] if lines else 0
 
 
+def mean_of(work_dir: Path, name: str) -> float | None:
+    """Mean of a number over the training logs that have it, None when none has."""
+    values = [line[name] for line in training(work_dir) if name in line]
+    return sum(values) / len(values) if values else None
+
+
 def validation(work_dir: Path, needle: str = 'AP') -> dict[str, float] | None:
     """The numbers of the last validation, None when there was none.
 

@@ -165,6 +165,7 @@ class Training(Job):
         options: overrides by dotted key.
         work_dir: of the run.
         clean: makes the row's metrics from the numbers of the last validation.
+        watched: logged numbers whose means over the training are among those numbers.
         headline: metric that is shown when the run is done.
         needle: part of the name of at least one number of the validation.
         based_on: whatever else the result depends on, comparable as JSON.
@@ -178,6 +179,7 @@ class Training(Job):
     options: Mapping[str, object] = field(default_factory=dict)
     work_dir: Path = Path()
     clean: Callable[[dict], dict] = dict
+    watched: tuple[str, ...] = ()
     headline: str = ''
     needle: str = 'AP'
     based_on: object = None
@@ -241,6 +243,8 @@ class Training(Job):
         stopped = (self.work_dir / 'preempted').exists() or not self.checkpoint.exists()
         found = None if code or stopped else scalars.validation(self.work_dir, self.needle)
         if found is not None:
+            means = {name: scalars.mean_of(self.work_dir, name) for name in self.watched}
+            found.update({name: value for name, value in means.items() if value is not None})
             note.update(metrics=self.clean(found), commit=commit())
         write_json(self._note, note)
         if code:
