@@ -3,14 +3,19 @@
 from mmkd.data import text_dataset
 from mmkd.evaluation import metric
 from mmkd.intervention import hook, teacher_intervention
-from mmkd.models import hugging_face
+from mmkd.loops import two_step
+from mmkd.models import classifier, hugging_face
+from mmkd.optim import bert_adam
 from mmkd.quant import quantizers
 
 __all__ = [
+    'bert_adam',
+    'classifier',
     'hook',
     'hugging_face',
     'metric',
     'quantizers',
     'teacher_intervention',
     'text_dataset',
+    'two_step',
 ]

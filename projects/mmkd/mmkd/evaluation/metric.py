@@ -21,7 +21,7 @@ class ClassificationMetric(BaseMetric):
     """Accuracy, F1, Matthews, Pearson and Spearman correlation, in percent.
 
     Args:
-        metrics: names of :data:`CLASSES` or :data:`VALUES`; several are averaged as ``mean`` too,
+        names: of :data:`CLASSES` or :data:`VALUES`; several are averaged as ``mean`` too,
             as GLUE does for MRPC, QQP and STS-B.
         collect_device: see mmengine.
         prefix: see mmengine.
@@ -29,19 +29,19 @@ class ClassificationMetric(BaseMetric):
 
     def __init__(
         self,
-        metrics: Sequence[str] = ('accuracy',),
+        names: Sequence[str] = ('accuracy',),
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device, prefix)
         known = {**CLASSES, **VALUES}
-        for name in metrics:
+        for name in names:
             if name not in known:
                 near = did_you_mean(name, known)
                 raise UserError(f'metric {name!r} is not known{near}; known: {sorted(known)}')
-        if not metrics or (set(metrics) & set(CLASSES) and set(metrics) & set(VALUES)):
-            raise UserError(f'metrics must be of classes or of values, got {list(metrics)}')
-        self.metrics = tuple(metrics)
+        if not names or (set(names) & set(CLASSES) and set(names) & set(VALUES)):
+            raise UserError(f'names must be of classes or of values, got {list(names)}')
+        self.names = tuple(names)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Notes labels and predictions.
@@ -60,10 +60,10 @@ class ClassificationMetric(BaseMetric):
     def compute_metrics(self, results: list[tuple[float, float]]) -> dict[str, float]:
         """Scores in percent."""
         labels, found = np.array(results).T
-        if set(self.metrics) & set(CLASSES):
+        if set(self.names) & set(CLASSES):
             labels, found = labels.astype(int), found.astype(int)
         known = {**CLASSES, **VALUES}
-        values = {name: 100 * known[name](labels, found) for name in self.metrics}
+        values = {name: 100 * known[name](labels, found) for name in self.names}
         if len(values) > 1:
             values['mean'] = float(np.mean(list(values.values())))
         return values

@@ -32,7 +32,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -41,6 +40,7 @@ from mmkd.intervention.intervene import Intervene
 from mmkd.intervention.losses import layer_loss, map_loss, prediction_loss, score_loss
 from mmkd.intervention.schedule import mode_at
 from mmkd.models.frozen_teacher import FrozenTeacher
+from mmkd.models.outputs import label_loss, predictions
 from mmkd.quant.recipe import quantize
 from mmkd.registry import MODELS, TASK_UTILS
 from mmkd.signals.attention import install
@@ -169,7 +169,7 @@ class TeacherIntervention(BaseModel):
             joined=lambda: layer_loss(student.sums(), sums_of(teacher)),
             scores=lambda: score_loss(seen.scores, teacher.scores),
             maps=lambda: map_loss(seen.scores, teacher.scores),
-            labels=lambda: label_loss(seen.logits, labels, regression),
+            labels=lambda: label_loss(seen.logits, labels),
         )
         losses = {f'loss_{k}': weights[k] * make() for k, make in found.items() if weights[k]}
         if self.paper and student.mode is not None:
@@ -197,7 +197,7 @@ class TeacherIntervention(BaseModel):
             return self.loss(inputs, labels)
         logits = self.student(**inputs).logits
         if mode == 'predict':
-            return [dict(logits=each, label=label) for each, label in pairs(logits, labels)]
+            return predictions(logits, labels)
         return logits
 
 
@@ -217,22 +217,3 @@ def sums_of(teacher: Signals) -> list[Tensor]:
     if teacher.joined:
         return teacher.joined
     return [x + ao for x, ao in zip(teacher.hidden, teacher.outputs, strict=False)]
-
-
-def label_loss(logits: Tensor, labels: Tensor | None, regression: bool) -> Tensor:
-    """Cross entropy with the labels, or the squared error of a regression.
-
-    Raises:
-        UserError: there are no labels.
-    """
-    if labels is None:
-        raise UserError('weights.labels is not 0, but the batch has no labels')
-    if regression:
-        return F.mse_loss(logits.squeeze(-1), labels.to(logits))
-    return F.cross_entropy(logits, labels)
-
-
-def pairs(logits: Tensor, labels: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
-    """Logits and labels sample by sample."""
-    found = [None] * len(logits) if labels is None else list(labels)
-    return list(zip(logits, found, strict=True))
