@@ -1,6 +1,6 @@
 """Everything that a config can name; the registries import this module when they build."""
 
-from mmkd.data import text_dataset
+from mmkd.datasets import text_dataset
 from mmkd.evaluation import metric
 from mmkd.intervention import hook, teacher_intervention
 from mmkd.loops import two_step

@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from mmdistill.core.errors import UserError
-from mmkd.data.tables import read_table
+from mmkd.datasets.tables import read_table
 
 ROWS = [('a "quoted text', '1'), ("it 's", '0'), ('zwölf', '1')]
 OBJECTS = [dict(idx=n, sentence=text, label=label) for n, (text, label) in enumerate(ROWS)]

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from mmdistill.core.errors import UserError
-from mmkd.data.label_order import label_order
-from mmkd.data.text_dataset import TextDataset, pad_collate
-from mmkd.data.tokenizers import load_tokenizer, train_tokenizer
+from mmkd.datasets.label_order import label_order
+from mmkd.datasets.text_dataset import TextDataset, pad_collate
+from mmkd.datasets.tokenizers import load_tokenizer, train_tokenizer
 
 LINES = [('A good film', 'yes', '1.5'), ('a bad, bad film', 'no', '-2'), ('good', 'yes', '0')]
 OTHER = ['the film is good', 'film', 'it is bad']

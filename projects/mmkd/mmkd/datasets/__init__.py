@@ -1,0 +1,1 @@
+"""Texts and their labels: tables, tokenizers, data sets, batches."""
