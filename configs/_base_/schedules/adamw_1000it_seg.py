@@ -1,7 +1,7 @@
 # AdamW over 1000 iterations, warm-up and linear decay: a small network learns from scratch.
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=0.002, weight_decay=0.01),
+    optimizer=dict(type='AdamW', lr=0.008, weight_decay=0.01),
     constructor='mmdistill.StudentOptimWrapperConstructor',
 )
 param_scheduler = [
