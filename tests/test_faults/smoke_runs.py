@@ -1,6 +1,7 @@
 """The smoke configs of all methods on small data, for suites that train them and disturb them."""
 
 import importlib
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,27 @@ def fst_paths(cfg: Config, data: Path) -> None:
         each.data_root = f'{data}/target'
 
 
+def ti_data(folder: Path) -> None:
+    """Makes up sentences: good ones have the label 1."""
+    draw, words = (
+        random.Random(5),
+        ['the', 'a', 'film', 'story', 'actor', 'is', 'was', 'very', 'not', 'quite', 'dull'],
+    )
+    for name, count in (('train', 24), ('dev', 6)):
+        lines = []
+        for _ in range(count):
+            label = draw.randint(0, 1)
+            text = draw.choices(words, k=draw.randint(2, 9)) + [('bad', 'good')[label]]
+            lines.append(f'{" ".join(text)}\t{label}\n')
+        (folder / f'{name}.tsv').write_text(''.join(lines))
+
+
+def ti_paths(cfg: Config, data: Path) -> None:
+    """Lets the config read them."""
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.dataset.data_root = str(data)
+
+
 @dataclass(frozen=True)
 class Method:
     """A method as the suites need it.
@@ -100,6 +122,14 @@ METHODS = dict(
         fst_data,
         fst_paths,
         lambda saved: int(saved['state_dict']['passes_done']) > 8,
+    ),
+    ti=Method(
+        'projects/mmkd/configs/teacher_intervention/ti_smoke.py',
+        'mmkd.components',
+        ti_data,
+        ti_paths,
+        # moments of the second phase alone
+        lambda saved: {int(each['step']) for each in saved['optimizer']['state'].values()} == {4},
     ),
 )
 

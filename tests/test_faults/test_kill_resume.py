@@ -15,8 +15,8 @@ DRIVER = Path(__file__).with_name('kills.py')
 
 @pytest.mark.parametrize(
     ('method', 'count', 'seconds'),
-    [('hssda', 10, 6.7), ('trs', 5, 1.0), ('fst', 5, 1.0)],
-    ids=['hssda', 'trs', 'fst'],
+    [('hssda', 10, 6.7), ('trs', 5, 1.0), ('fst', 5, 1.0), ('ti', 5, 0.8)],
+    ids=['hssda', 'trs', 'fst', 'ti'],
 )
 def test_killed_and_resumed_equals_undisturbed(method, count, seconds, tmp_path):
     data = data_of(method, tmp_path)
@@ -41,5 +41,6 @@ def test_killed_and_resumed_equals_undisturbed(method, count, seconds, tmp_path)
 
 def test_every_method_with_a_smoke_config_is_killed():
     root = DRIVER.parents[2]
-    found = {str(path.relative_to(root)) for path in root.glob('configs/*/*smoke.py')}
+    paths = [*root.glob('configs/*/*smoke.py'), *root.glob('projects/*/configs/*/*smoke.py')]
+    found = {str(path.relative_to(root)) for path in paths}
     assert found == {method.config for method in METHODS.values()}

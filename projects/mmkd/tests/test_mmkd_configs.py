@@ -30,8 +30,8 @@ def test_whole_configs_are_read_and_their_models_build(path):
     cfg = read_config(path)
     model = Config(cfg.model.to_dict())
     if 'teacher' in model:
-        del model.teacher['checkpoint']  # of a training that has not been
-    assert sum(each.numel() for each in MODELS.build(model).parameters()) > 10**6
+        model.teacher.pop('checkpoint', None)  # of a training that has not been
+    assert sum(each.numel() for each in MODELS.build(model).parameters()) > 10**4
     ours = {'Classifier', 'TeacherIntervention', 'TextDataset', 'ClassificationMetric'}
     assert not ours & set(types(cfg.to_dict()))
     assert {each.split('.')[0] for each in types(cfg.to_dict()) if '.' in each} == {

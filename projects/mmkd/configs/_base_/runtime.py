@@ -1,5 +1,6 @@
 # Runtime of every config: our types, safe checkpoints, a loop that resumes exactly.
 default_scope = 'mmengine'
+custom_imports = dict(imports=['mmkd.components'], allow_failed_imports=False)
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=20),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,8 @@ class TwoStepTrainLoop(IterTrainLoop):
         **settings: see :class:`IterTrainLoop`.
 
     Raises:
-        UserError: a first phase that does not end within the training, or other schedulers.
+        UserError: a first phase that does not end within the training, other schedulers, or an
+            optimizer that is built already.
     """
 
     def __init__(
@@ -45,8 +47,14 @@ class TwoStepTrainLoop(IterTrainLoop):
             raise UserError(
                 f'first_iters must be at least 0 and below max_iters={max_iters}, got {first_iters}'
             )
-        given = runner.cfg.get('param_scheduler') or []
+        # the runner builds them after its loop: here they still are configs
+        given, wrapper = runner.param_schedulers or [], runner.optim_wrapper
         given = [given] if isinstance(given, Mapping) else list(given)
+        if not isinstance(wrapper, Mapping) or not all(isinstance(e, Mapping) for e in given):
+            raise UserError(
+                'TwoStepTrainLoop builds a second optimizer: give optim_wrapper and '
+                'param_scheduler as configs'
+            )
         types = [[each['type'] for each in some] for some in (given, second_scheduler)]
         if types[0] != types[1]:
             raise UserError(
@@ -55,7 +63,8 @@ class TwoStepTrainLoop(IterTrainLoop):
             )
         self.first_iters = first_iters
         self.second_scheduler = [dict(each) for each in second_scheduler]
-        self.optimizer = dict(optimizer or {})
+        self.wrapper = copy.deepcopy(dict(wrapper))
+        self.wrapper['optimizer'] = {**self.wrapper['optimizer'], **(optimizer or {})}
 
     def run_iter(self, data_batch: Any) -> None:
         """One iteration; the first one of the second phase begins it."""
@@ -66,9 +75,7 @@ class TwoStepTrainLoop(IterTrainLoop):
     def _begin_second(self) -> None:
         """Fresh moments and a fresh warm-up."""
         runner = self.runner
-        wrapper = dict(runner.cfg.optim_wrapper)
-        wrapper['optimizer'] = {**wrapper['optimizer'], **self.optimizer}
-        runner.optim_wrapper = runner.build_optim_wrapper(wrapper)
+        runner.optim_wrapper = runner.build_optim_wrapper(self.wrapper)
         if self.second_scheduler:
             runner.param_schedulers = runner.build_param_scheduler(self.second_scheduler)
         runner.logger.info(f'second phase from iteration {self._iter} on')

@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.hooks import Hook
 
 import mmkd.components  # noqa: F401
@@ -52,12 +51,6 @@ def trained(folder, iters=12, first=5, resume=False, second=None, **loop):
             timer=None,
         ),
         resume=resume,
-        cfg=Config(
-            dict(
-                optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.1)),
-                param_scheduler=SCHEDULE,
-            )
-        ),
     )
     runner.train()
     return notes
