@@ -11,7 +11,7 @@ import torch
 
 from benchmark.methods.trs import CONFIGS, config_path
 from benchmark.methods.trs_workbench_speed import Workbench
-from benchmark.steps import add_parts, over_least, prepared, quiet_devices, timed
+from benchmark.steps import add_parts, over, over_least, prepared, quiet_devices, timed
 from benchmark.timing import Operation, interleaved
 from benchmark.training import SyntheticData
 
@@ -21,6 +21,7 @@ IMAGES = 120
 """Drawn images; the config labels the first 100 people."""
 FULL_SIZE = 'trs_resnet18_coco-1k_256x192.py'
 """Config that is measured on a GPU, where the small one would only measure launches."""
+PEER = 'DualPose step'
 UNAVOIDABLE = ('student forward + backward', 'teacher forward', 'reviewer forward')
 
 
@@ -31,8 +32,10 @@ def measure_speed(args: argparse.Namespace, report: Any) -> Any:
         config = config_path('trs') if device == 'cpu' else CONFIGS / FULL_SIZE
         count = 1 if args.quick else BATCHES
         bench = Workbench(config, data, args.checkpoint, device, count)
-        report.notes.append(f'{device}: {config.stem}')
-        step_times(bench, args.rounds, report)
+        peer = config.with_name(config.name.replace('trs_', 'dualpose_', 1))
+        other = Workbench(peer, data, None, device, count)
+        report.notes.append(f'{device}: {config.stem}, {peer.stem}')
+        step_times(bench, other, args.rounds, report)
         if not args.only_steps:
             batched_against_loops(bench, args.rounds, report)
     return report
@@ -57,10 +60,13 @@ def prepare(args: argparse.Namespace) -> Path:
     return prepared(data)
 
 
-def step_times(bench: Workbench, rounds: int, report: Any) -> None:
-    """Times, ratios and breakdown of training steps on one device."""
+def step_times(bench: Workbench, peer: Workbench, rounds: int, report: Any) -> None:
+    """Times, ratios and breakdown of training steps on one device, and of the peer's."""
     name = bench.device.type
-    found = timed(bench.operations(), rounds, bench.device, len(bench.batches), report)
+    peer_step = Operation(lambda: [peer.step(batch) for batch in peer.batches] and None)
+    operations = {**bench.operations(), PEER: peer_step}
+    found = timed(operations, rounds, bench.device, len(bench.batches), report)
+    report.add(f'{name}: TRS over DualPose', over(found, 'train step', PEER))
     ratios = over_least(found, UNAVOIDABLE)
     for metric, label in (('ema', 'EMA update'), ('reviewer', 'reviewer update')):
         ratios[f'{metric}_of_step'] = found[label].median() / found['train step'].median()
