@@ -67,7 +67,8 @@ def test_the_file_and_the_last_line(bench, drawn, tmp_path, monkeypatch, capsys)
     from benchmark.methods import trs_speed
 
     monkeypatch.setattr(trs_speed, 'prepare', lambda args: drawn)
-    monkeypatch.setattr(trs_speed, 'Workbench', lambda *args: bench)
+    asked = []
+    monkeypatch.setattr(trs_speed, 'Workbench', lambda *args: asked.append(args[0]) or bench)
     out = tmp_path / 'speed.json'
     options = ['--quick', '--rounds=1', '--devices=cpu', f'--work-dir={tmp_path}']
     assert speed.main(['trs', f'--out={out}', *options]) == 0
@@ -76,6 +77,12 @@ def test_the_file_and_the_last_line(bench, drawn, tmp_path, monkeypatch, capsys)
     rows = {row['label']: row['metrics'] for row in found['rows']}
     least = sum(rows[f'cpu: {name}']['ms'] for name in UNAVOIDABLE)
     assert found['ratio'] == pytest.approx(rows['cpu: train step']['ms'] / least)
+    assert [path.stem for path in asked] == [
+        'trs_hrnet-tiny_people', 'dualpose_hrnet-tiny_people',
+    ]  # fmt: skip
+    assert all(path.is_file() for path in asked)
+    peer = rows['cpu: train step']['ms'] / rows['cpu: DualPose step']['ms']
+    assert rows['cpu: TRS over DualPose']['x'] == pytest.approx(peer)
     assert {'cpu: EMA update', 'cpu: reviewer update', 'cpu: warp', 'cpu: Keypoint-Mix'} <= set(
         rows
     )
