@@ -2,7 +2,7 @@
 
 from mmkd.datasets import text_dataset
 from mmkd.evaluation import metric
-from mmkd.intervention import hook, teacher_intervention
+from mmkd.intervention import diagnostics, hook, teacher_intervention
 from mmkd.loops import two_step
 from mmkd.models import classifier, hugging_face
 from mmkd.optim import bert_adam
@@ -11,6 +11,7 @@ from mmkd.quant import quantizers
 __all__ = [
     'bert_adam',
     'classifier',
+    'diagnostics',
     'hook',
     'hugging_face',
     'metric',
