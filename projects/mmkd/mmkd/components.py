@@ -1,6 +1,6 @@
 """Everything that a config can name; the registries import this module when they build."""
 
-from mmkd.datasets import text_dataset
+from mmkd.datasets import image_dataset, text_dataset
 from mmkd.evaluation import metric
 from mmkd.intervention import diagnostics, hook, teacher_intervention
 from mmkd.loops import two_step
@@ -14,6 +14,7 @@ __all__ = [
     'diagnostics',
     'hook',
     'hugging_face',
+    'image_dataset',
     'metric',
     'quantizers',
     'teacher_intervention',
