@@ -32,7 +32,13 @@ def test_whole_configs_are_read_and_their_models_build(path):
     if 'teacher' in model:
         model.teacher.pop('checkpoint', None)  # of a training that has not been
     assert sum(each.numel() for each in MODELS.build(model).parameters()) > 10**4
-    ours = {'Classifier', 'TeacherIntervention', 'TextDataset', 'ClassificationMetric'}
+    ours = {
+        'Classifier',
+        'TeacherIntervention',
+        'TextDataset',
+        'ClassificationMetric',
+        'ImageDataset',
+    }
     assert not ours & set(types(cfg.to_dict()))
     assert {each.split('.')[0] for each in types(cfg.to_dict()) if '.' in each} == {
         'mmkd', 'mmdistill',
@@ -44,9 +50,10 @@ def test_configs_are_short(path):
     assert len(path.read_text().splitlines()) <= 60
 
 
-def test_the_baseline_differs_in_the_interventions_alone():
+@pytest.mark.parametrize('task', ['bert-tiny_sst2', 'vit-tiny_cifar10'])
+def test_the_baseline_differs_in_the_interventions_alone(task):
     folder = WHOLE[0].parent
-    ti, qat = (read_config(folder / f'{name}_bert-tiny_sst2.py') for name in ('ti-g', 'qat-kd'))
+    ti, qat = (read_config(folder / f'{name}_{task}.py') for name in ('ti-g', 'qat-kd'))
     assert ti.train_cfg.max_iters == qat.train_cfg.max_iters
     assert ti.optim_wrapper == qat.optim_wrapper and ti.train_dataloader == qat.train_dataloader
     differ = {key for key in ti.model if ti.model[key] != qat.model[key]}
