@@ -28,10 +28,10 @@ virtual steps are real ones of optimizer and running statistics, only parameters
 ``'isolated'``: nothing of them is left), ``virtual_data``, ``draws``, ``reuse``.
 
 What costs less without another result: source gradient and reference features at ``theta_t`` are
-taken once (``reuse``); with ``draws='share'`` and isolated steps in series the student's forward
-pass at ``theta_t`` on the mixed images, which do not depend on the teacher, serves the backward
-passes of the first virtual and of the real step. A single isolated virtual step is streamed into
-the teacher and needs no memory for parameters.
+taken once (``reuse``); with ``draws='share'`` and isolated steps (a series: with ``reuse`` too) the
+student's forward pass at ``theta_t`` on the mixed images, which do not depend on the teacher,
+serves the backward passes of the first virtual and of the real step. A single isolated virtual step
+is streamed into the teacher and needs no memory for parameters.
 
 Deviations from the published code beside those of the frame: gradients are averaged over ranks
 (theirs run on one GPU or bypass the reduction); the first epoch of the semi-supervised code, in
@@ -259,7 +259,7 @@ class FST(SemiSeg):
             if forgets:
                 self._follower.flat.restore()
         if memo.changed is not None:
-            losses['future/changed_labels'] = memo.changed
+            losses = {**losses, 'future/changed_labels': memo.changed}
         del memo  # a gradient's worth of memory that the optimizer may use
         self._real_step(grads, optim_wrapper)
         if policy.after or first:
@@ -378,8 +378,10 @@ class FST(SemiSeg):
 
     def _keeps_graph(self, common: bool) -> bool:
         """Whether a look of the student at theta_t serves the first virtual and the real pass."""
-        series = self.ahead > 0 and self.width == 1
-        return common and self.share and series and not self.leaky_optimizer
+        # in a series only where running statistics keep the order of their updates
+        ordered = self.width == 1 and (self.reuse or self.joint_forward)
+        serves = self.ahead == 1 or (self.ahead > 1 and ordered)
+        return common and self.share and serves and not self.leaky_optimizer
 
     # ------------------------------------------------------------------ gradients and steps
 
