@@ -17,11 +17,11 @@ published value as default:
 
 * ``internal_loss='official'``: the code has no loss on what was replaced, ``'paper'`` adds the
   student's own output, context or map, as the paper's figure shows;
-* ``label_weight=0``: weight of a loss with the labels;
-* ``map_weight=0``: weight of the divergence of attention maps (the authors' earlier work).
+* ``weights``: ``labels`` (a loss with the labels) and ``maps`` (the divergence of attention maps,
+  the authors' earlier work) are 0, all others 1.
 
-Deviations from the code: all-zero rows and tensors give zeros, not NaN; ``fp_modules`` leaves out
-what a recipe skips, everywhere; evaluation never intervenes; vision transformers, whose norms come
+Deviations from the code: all-zero rows and tensors give zeros, not NaN; what a recipe skips is left
+alone everywhere; evaluation never intervenes; vision transformers, whose norms come
 first, are our completion: tensors are replaced at the same places and ATT is the sum alone.
 """
 

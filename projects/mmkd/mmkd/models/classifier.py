@@ -9,7 +9,6 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmkd.models.outputs import label_loss, predictions
-from mmkd.quant.quantizers import SymmetricActivation
 from mmkd.quant.recipe import quantize
 from mmkd.registry import MODELS, TASK_UTILS
 from mmkd.signals.attention import install
@@ -42,7 +41,6 @@ class Classifier(BaseModel):
         if recipe or attention_act:
             parts = find_parts(self.network)
             act = TASK_UTILS.build(attention_act) if attention_act else None
-            assert act is None or isinstance(act, SymmetricActivation)
             install(self.network, parts, act)
             shared = parts.shared_inputs
         if recipe:

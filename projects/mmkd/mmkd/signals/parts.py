@@ -1,7 +1,7 @@
 """The attention layers of a Transformer and their projections, found by role.
 
-Names differ between families and releases (``attention.self.query``, ``attention.q_proj``,
-``attn.qkv``); what a layer does is the same.
+Names differ between families and releases (``attention.self.query``, ``attention.q_proj``); what a
+layer does is the same. One projection for queries, keys and values together is not known here.
 """
 
 from __future__ import annotations
