@@ -13,14 +13,10 @@ from smoke_runs import METHODS, data_of
 DRIVER = Path(__file__).with_name('kills.py')
 
 
-@pytest.mark.parametrize(
-    ('method', 'count', 'seconds'),
-    [('hssda', 10, 6.7), ('trs', 5, 1.0), ('fst', 5, 1.0), ('ti', 5, 0.8)],
-    ids=['hssda', 'trs', 'fst', 'ti'],
-)
-def test_killed_and_resumed_equals_undisturbed(method, count, seconds, tmp_path):
+@pytest.mark.parametrize(('method', 'count'), [('hssda', 8), ('trs', 5), ('fst', 5), ('ti', 5)])
+def test_killed_and_resumed_equals_undisturbed(method, count, tmp_path):
     data = data_of(method, tmp_path)
-    words = [method, str(data), str(tmp_path), str(count), str(seconds)]
+    words = [method, str(data), str(tmp_path), str(count)]
     done = subprocess.run(
         [sys.executable, str(DRIVER), *words],
         env=dict(os.environ, OMP_NUM_THREADS='1'),
