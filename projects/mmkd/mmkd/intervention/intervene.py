@@ -32,6 +32,7 @@ class Intervene(Recorder):
         super().__init__(KINDS)
         self.mode, self.teacher = mode, teacher
         self.used_outputs: list[Tensor] = []
+        self._cut: tuple[Tensor, Tensor] | None = None
 
     def run(self, network: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         """Logits of a pass of the student."""
@@ -43,8 +44,12 @@ class Intervene(Recorder):
         return values.detach() if self.mode in ('output', 'context') else values
 
     def query_key_input(self, layer: int, values: Tensor) -> Tensor:
-        """Cut off, when the map is replaced."""
-        return values.detach() if self.mode == 'map' else values
+        """Cut off, when the map is replaced; one tensor for both, which is quantized once."""
+        if self.mode != 'map':
+            return values
+        if self._cut is None or self._cut[0] is not values:
+            self._cut = values, values.detach()
+        return self._cut[1]
 
     def attention_map(self, layer: int, values: Tensor) -> Tensor:
         """The teacher's in mode ``map``."""

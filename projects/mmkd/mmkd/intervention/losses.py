@@ -48,7 +48,7 @@ def score_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
     """
 
     def seen(scores: Tensor) -> Tensor:
-        return scores.masked_fill(scores <= HIDDEN_SCORE, 0.0)
+        return F.threshold(scores, HIDDEN_SCORE, 0.0)
 
     return layer_loss([seen(each) for each in student], [seen(each) for each in teacher])
 

@@ -43,12 +43,12 @@ def ternary_codes(
         Codes in {-1, 0, 1}, and the mean magnitude of what is not 0 as scale; 0 where all is 0.
     """
     dims = _others(weight, axis)
-    clipped = weight.clamp(-clip, clip)
-    size = clipped.abs()
-    kept = size > factor * size.mean(dims, keepdim=True)
+    size = weight.abs().clamp_(max=clip)
+    # 1 where the difference is above 0, which it is exactly where the size is above the threshold
+    kept = torch.sub(size, factor * size.mean(dims, keepdim=True)).sign_().clamp_(min=0)
     count = kept.sum(dims, keepdim=True).clamp_(min=1)
-    scale = size.mul_(kept).sum(dims, keepdim=True) / count
-    return clipped.sign_().mul_(kept), scale
+    scale = size.mul_(kept).sum(dims, keepdim=True).div_(count)
+    return torch.copysign(kept, weight, out=kept), scale
 
 
 def binary_codes(weight: Tensor, axis: int | None = None, clip: float = 2.5) -> Codes:
@@ -81,18 +81,23 @@ def integer_codes(
         Codes and scales; where all is 0 both are 0.
     """
     top = 2 ** (bits - 1) - 1
-    clipped = weight.clamp(-clip, clip)
-    largest = clipped.abs().amax(_others(weight, axis), keepdim=True)
+    if axis is None:
+        low, high = weight.aminmax()
+        largest = torch.maximum(-low, high).clamp_(max=clip).view([1] * weight.dim())
+    else:
+        largest = weight.abs().amax(_others(weight, axis), keepdim=True).clamp_(max=clip)
     # x * (top / max), then divided by it again: the published order of operations
     steps = top / largest.clamp(min=torch.finfo(weight.dtype).tiny * top)
-    return clipped.mul_(steps).round_(), steps.reciprocal().mul_(largest > 0)
+    codes = torch.mul(weight, steps).round_().clamp_(-top, top)
+    return codes, steps.reciprocal().mul_(largest > 0)
 
 
 class _StraightThrough(torch.autograd.Function):
     """Quantized values forward; backward the gradient of what was inside the clip.
 
     What is kept for the backward pass is the tensor itself for parameters, which live anyway, and
-    one byte per value for activations, which would not.
+    one byte per value for activations, which would not. On the CPU, where looking costs nothing,
+    nothing is kept when no value is clipped.
     """
 
     @staticmethod
@@ -101,17 +106,31 @@ class _StraightThrough(torch.autograd.Function):
     ) -> Tensor:
         """Codes times scale."""
         ctx.clip, ctx.keep = clip, keep
-        if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(values if keep else values.abs() < clip)
+        if ctx.needs_input_grad[0] and not _unclipped(values, clip):
+            ctx.save_for_backward(values if keep else values.abs() >= clip)
         found, scale = codes(values)
         return found.mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         """Passes the gradient where ``|value| < clip``."""
-        (kept,) = ctx.saved_tensors
-        inside = kept.abs() < ctx.clip if ctx.keep else kept
-        return grad * inside, None, None, None
+        passed = grad
+        if ctx.saved_tensors:
+            (kept,) = ctx.saved_tensors
+            if ctx.keep:
+                # one pass; the bounds themselves get none
+                passed = torch.ops.aten.hardtanh_backward(grad, kept, -ctx.clip, ctx.clip)
+            else:
+                passed = grad.masked_fill(kept, 0.0)
+        return passed, None, None, None
+
+
+def _unclipped(values: Tensor, clip: float) -> bool:
+    """Whether it is known, without waiting for a device, that no value reaches the clip."""
+    if values.device.type != 'cpu' or not values.numel():
+        return False
+    low, high = values.aminmax()
+    return -clip < low.item() and high.item() < clip
 
 
 def fake_quantize(
