@@ -4,7 +4,7 @@ from mmkd.datasets import image_dataset, text_dataset
 from mmkd.evaluation import metric
 from mmkd.intervention import diagnostics, hook, teacher_intervention
 from mmkd.loops import two_step
-from mmkd.models import classifier, hugging_face
+from mmkd.models import classifier, hugging_face, timm_classifier
 from mmkd.optim import bert_adam
 from mmkd.quant import quantizers
 
@@ -19,5 +19,6 @@ __all__ = [
     'quantizers',
     'teacher_intervention',
     'text_dataset',
+    'timm_classifier',
     'two_step',
 ]

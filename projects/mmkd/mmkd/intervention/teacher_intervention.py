@@ -49,7 +49,7 @@ from mmkd.signals.parts import find_parts
 
 RECIPE: Sequence[Mapping[str, Any]] = (
     dict(pattern=r'(^|\.)(classifier|position_embeddings|token_type_embeddings)$', skip=True),
-    dict(pattern='patch_embeddings', skip=True),
+    dict(pattern=r'(^|\.)(head|head_dist|attn_pool\..*)$|patch_embed', skip=True),
     dict(layer='Embedding', weight=dict(type='mmkd.Ternary', axis=0)),
     dict(
         layer='Linear',

@@ -79,16 +79,23 @@ def attend(
 def install(
     network: nn.Module, parts: Parts, quantizer: Callable[[Tensor], Tensor] | None = None
 ) -> None:
-    """Makes a network of Hugging Face tell observers what it computes, once and for good.
+    """Makes a network tell observers what it computes, once and for good.
 
     Args:
-        network: gets a copy of its config, which other networks may share.
+        network: one of Hugging Face gets a copy of its config, which other networks may share;
+            for one of timm see :mod:`mmkd.signals.timm_attention`.
         parts: its attention layers.
         quantizer: of queries, keys, map and values; None leaves them.
 
     Raises:
-        UserError: the network does not choose its attention by name.
+        UserError: the network does not choose its attention by name, or is quantized already.
     """
+    if parts.packed:
+        from mmkd.signals.timm_attention import install_packed
+
+        install_packed(parts, quantizer)
+        parts.embeddings.register_forward_hook(_tell_embeddings)
+        return
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
@@ -117,7 +124,7 @@ def _tell_embeddings(module: nn.Module, args: Any, result: Tensor) -> None:
 
 def _hook(part: AttentionPart) -> None:
     """Hooks around one attention layer."""
-    layer, joined = part.layer, part.joined
+    layer = part.layer
 
     def first(args: tuple, kwargs: dict, change: Callable[[Tensor], Tensor]) -> tuple[tuple, dict]:
         if args:
@@ -134,6 +141,16 @@ def _hook(part: AttentionPart) -> None:
         observer = current_observer()
         return None if observer is None else observer.query_key_input(layer, args[0])
 
+    part.attention.register_forward_pre_hook(into_attention, with_kwargs=True)
+    part.query.register_forward_pre_hook(into_query_key)
+    part.key.register_forward_pre_hook(into_query_key)
+    hook_results(part)
+
+
+def hook_results(part: AttentionPart) -> None:
+    """Hooks behind projection, sum and block of one attention layer."""
+    layer, joined = part.layer, part.joined
+
     def out_of_projection(module: nn.Module, args: tuple, result: Tensor) -> Tensor | None:
         observer = current_observer()
         return None if observer is None else observer.output(layer, result)
@@ -146,9 +163,6 @@ def _hook(part: AttentionPart) -> None:
         if (observer := current_observer()) is not None:
             observer.hidden(layer + 1, result[0] if isinstance(result, tuple) else result)
 
-    part.attention.register_forward_pre_hook(into_attention, with_kwargs=True)
-    part.query.register_forward_pre_hook(into_query_key)
-    part.key.register_forward_pre_hook(into_query_key)
     part.output.register_forward_hook(out_of_projection)
     if joined is not None:
         joined.register_forward_hook(out_of_sum)

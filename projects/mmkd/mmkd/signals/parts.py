@@ -1,7 +1,8 @@
 """The attention layers of a Transformer and their projections, found by role.
 
 Names differ between families and releases (``attention.self.query``, ``attention.q_proj``); what a
-layer does is the same. One projection for queries, keys and values together is not known here.
+layer does is the same. Vision transformers of timm have one projection for queries, keys and
+values together.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class AttentionPart:
         layer: number, from 0.
         name: qualified name of ``attention``.
         attention: the module that computes scores, map and context.
-        query: projection of the queries; that of keys and values are alike.
+        query: projection of the queries; that of keys and values are alike, or the same module.
         key: see ``query``.
         value: see ``query``.
         output: projection of the context, whose result is the attention output (AO).
@@ -58,8 +59,15 @@ class Parts:
     layers: tuple[AttentionPart, ...]
 
     @property
+    def packed(self) -> bool:
+        """Whether one projection makes queries, keys and values."""
+        return any(part.query is part.value for part in self.layers)
+
+    @property
     def shared_inputs(self) -> list[tuple[str, str, str]]:
         """Qualified names of queries, keys and values, which read the same tensor."""
+        if self.packed:
+            return []
         found = []
         for part in self.layers:
             names = {id(child): name for name, child in part.attention.named_children()}
@@ -78,7 +86,7 @@ def find_parts(network: nn.Module) -> Parts:
 
     Args:
         network: a Transformer encoder of Hugging Face, alone or with heads: BERT and its
-            relatives, or ViT.
+            relatives, or ViT; or a vision transformer of timm.
 
     Raises:
         UserError: no attention layer is known.
@@ -107,10 +115,16 @@ def find_parts(network: nn.Module) -> Parts:
         layers.append(
             AttentionPart(len(layers), name, module, query, key, value, output, joined, block)
         )
+    if not layers:
+        from mmkd.signals.timm_attention import find_packed
+
+        packed = find_packed(network, modules)
+        if packed is not None:
+            return packed
     embeddings = next((m for n, m in modules.items() if n.split('.')[-1] in EMBEDDINGS), None)
     if not layers or embeddings is None:
         raise UserError(
             f'{type(network).__name__} has no attention that is known: a Transformer encoder of '
-            'Hugging Face is wanted (BERT and its relatives, ViT)'
+            'Hugging Face is wanted (BERT and its relatives, ViT), or a VisionTransformer of timm'
         )
     return Parts(embeddings, tuple(layers))
