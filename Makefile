@@ -25,7 +25,7 @@ test: setup ## Runs all tests (PYTEST_ARGS=...)
 lint: setup ## Style, format and docstring coverage
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@$(PY) -m interrogate -c pyproject.toml mmdistill tools projects/mmkd/mmkd
+	@$(PY) -m interrogate -c pyproject.toml mmdistill tools projects/mmkd/mmkd projects/mmkd/benchmark projects/mmkd/tools
 
 format: setup ## Formats the sources in place
 	@$(PY) -m ruff check --fix-only -q .

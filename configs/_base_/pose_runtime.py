@@ -4,7 +4,7 @@ custom_imports = dict(imports=['mmdistill.pose'], allow_failed_imports=False)
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50),
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
         type='mmdistill.SafeCheckpointHook', by_epoch=False, interval=500, max_keep_ckpts=2

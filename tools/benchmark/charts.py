@@ -16,7 +16,10 @@ Curve = tuple[Sequence[float], Sequence[float]]
 
 
 def save_curves(
-    path: str | Path, charts: Mapping[str, Mapping[str, Curve]], xlabel: str = 'iteration'
+    path: str | Path,
+    charts: Mapping[str, Mapping[str, Curve]],
+    xlabel: str = 'iteration',
+    stamp: str = '',
 ) -> None:
     """Writes line charts in rows of three; charts without any data are left out.
 
@@ -24,6 +27,7 @@ def save_curves(
         path: PNG file.
         charts: by title: curves by name, each x and y.
         xlabel: below every chart.
+        stamp: text kept in the file, to tell what it was made of.
 
     Raises:
         ValueError: there is no curve at all.
@@ -48,7 +52,7 @@ def save_curves(
         _plain(axes)
     for axes in all_axes[len(charts) :]:
         axes.set_visible(False)
-    _save(figure, path)
+    _save(figure, path, stamp)
 
 
 def save_bars(

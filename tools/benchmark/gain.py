@@ -46,7 +46,8 @@ def rows_of(jobs: list[Job]) -> list[dict]:
     for job in jobs:
         if isinstance(job, Training) and (found := job.result()):
             row = {'label': job.label, 'key': job.key, 'seed': job.seed}
-            rows.append({**row, **{k: found[k] for k in ('metrics', 'seconds', 'commit')}})
+            kept = ('metrics', 'curve', 'seconds', 'commit')
+            rows.append({**row, **{key: found[key] for key in kept if key in found}})
     return rows
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmark import methods
-from benchmark.charts import save_bars
+from benchmark.charts import Curve, save_bars, save_curves
 from benchmark.jobs import clock
 from benchmark.tables import comparison, markdown_table
 from benchmark.training import ROOT
@@ -90,6 +90,9 @@ def plot(result: dict, path: Path, stamp: str) -> None:
         save_bars(path, f'{result["name"]}: parts of the training step, ms', bars, stamp=stamp)
         return
     gain = methods.find(result['name']).GAIN
+    if charts := curves(result, gain):
+        save_curves(path, charts, stamp=stamp)
+        return
     bars = []
     for each in gain.tables(result['summary'])[0].summary:
         if each['metric'] == gain.metric:
@@ -98,6 +101,20 @@ def plot(result: dict, path: Path, stamp: str) -> None:
             values = [value for value in values if value is not None]
             bars.append((each['label'], each['mean'], each['std'], values))
     save_bars(path, gain.metric, bars, gain.rows[gain.method], stamp)
+
+
+def curves(result: dict, gain: methods.Gain) -> dict[str, dict[str, Curve]]:
+    """Means over seeds of what validations found on the way, by table and row."""
+    found: dict[str, dict[str, Curve]] = {}
+    for each in gain.tables(result['summary']):
+        for label in dict.fromkeys(line['label'] for line in each.summary):
+            rows = [row for row in result['rows'] if row['label'] == label and row.get('curve')]
+            if rows:
+                steps = [step for step, _ in rows[0]['curve']]
+                values = [[value for _, value in row['curve']] for row in rows]
+                mean = [sum(column) / len(column) for column in zip(*values, strict=True)]
+                found.setdefault(each.title or gain.metric, {})[label] = (steps, mean)
+    return found
 
 
 def replaced(text: str, name: str, content: str) -> str:

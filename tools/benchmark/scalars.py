@@ -47,3 +47,9 @@ def validation(work_dir: Path, needle: str = 'AP') -> dict[str, float] | None:
         if 'loss' not in line and any(needle in key for key in line):
             return {k: v for k, v in line.items() if k not in ('step', 'data_time', 'time')}
     return None
+
+
+def curve(work_dir: Path, name: str) -> list[tuple[int, float]]:
+    """Iteration and value of a number in all validations; repeated ones count once."""
+    lines = [line for line in records(work_dir) if 'loss' not in line and name in line]
+    return sorted({line['step']: line[name] for line in lines}.items())

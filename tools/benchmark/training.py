@@ -37,7 +37,13 @@ def library_folders(config: Config) -> tuple[Path, ...]:
     """The folders of the library whose code a config runs: the core and what it imports."""
     imports = config.get('custom_imports', {}).get('imports', [])
     modules = [LIBRARY.name + '.core', *sorted(each for each in imports if '.' in each)]
-    return tuple(LIBRARY.joinpath(*name.split('.')[1:]) for name in modules)
+    return tuple(_folder_of(name) for name in modules)
+
+
+def _folder_of(module: str) -> Path:
+    """Folder of a package of the library; of a project all of it, which one module imports."""
+    root, *parts = module.split('.')
+    return LIBRARY.joinpath(*parts) if root == LIBRARY.name else ROOT / 'projects' / root / root
 
 
 @cache
@@ -165,6 +171,7 @@ class Training(Job):
         options: overrides by dotted key.
         work_dir: of the run.
         clean: makes the row's metrics from the numbers of the last validation.
+        curve: metric whose values in all validations are kept, as they are logged; empty: none.
         watched: logged numbers whose means over the training are among those numbers.
         headline: metric that is shown when the run is done.
         needle: part of the name of at least one number of the validation.
@@ -179,6 +186,7 @@ class Training(Job):
     options: Mapping[str, object] = field(default_factory=dict)
     work_dir: Path = Path()
     clean: Callable[[dict], dict] = dict
+    curve: str = ''
     watched: tuple[str, ...] = ()
     headline: str = ''
     needle: str = 'AP'
@@ -246,6 +254,8 @@ class Training(Job):
             means = {name: scalars.mean_of(self.work_dir, name) for name in self.watched}
             found.update({name: value for name, value in means.items() if value is not None})
             note.update(metrics=self.clean(found), commit=commit())
+            if self.curve:
+                note['curve'] = scalars.curve(self.work_dir, self.curve)
         write_json(self._note, note)
         if code:
             raise JobError(f'exit code {code}')

@@ -1,7 +1,7 @@
 """One module per method: its gain and its speed benchmark.
 
 A module offers ``GAIN`` (:class:`benchmark.methods.Gain`) and ``measure_speed(work_dir, quick)``
-(see ``speed.py``). A new method is a new file here.
+(see ``speed.py``). A new method is a new file here, or in ``benchmark`` of a project.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmark.jobs import Job
+
+PROJECTS = Path(__file__).resolve().parents[3] / 'projects'
+__path__.extend(str(each) for each in sorted(PROJECTS.glob('*/benchmark')))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 # 12000 images of CIFAR-10 to train with, 2000 to validate, as JPEG in one zip file.
-images = dict(
-    type='mmkd.ImageDataset', data_root='{{$MMDISTILL_DATA:data}}/', path='cifar10_subset.zip'
-)
+data_root = '{{$MMDISTILL_DATA:data}}/'
+images = dict(type='mmkd.ImageDataset', data_root=data_root, path='cifar10_subset.zip')
 train_dataloader = dict(
     batch_size=64,
     num_workers=0,

@@ -3,7 +3,7 @@ default_scope = 'mmengine'
 custom_imports = dict(imports=['mmkd.components'], allow_failed_imports=False)
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=20),
+    logger=dict(type='LoggerHook', interval=20, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
         type='mmdistill.SafeCheckpointHook', by_epoch=False, interval=200, max_keep_ckpts=2
