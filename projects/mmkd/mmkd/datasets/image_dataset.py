@@ -71,6 +71,11 @@ class ImageDataset(Dataset):
         self.metainfo = dict(classes=tuple(names))
         self.mean, self.std = (torch.tensor(each).view(3, 1, 1) for each in (mean, std))
 
+    @property
+    def changes_samples(self) -> bool:
+        """Whether an image is another one each time."""
+        return bool(self.pad or self.flip)
+
     def __len__(self) -> int:
         """Number of images."""
         return len(self.labels)

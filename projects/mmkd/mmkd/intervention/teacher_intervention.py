@@ -41,6 +41,7 @@ from mmkd.intervention.losses import layer_loss, map_loss, prediction_loss, scor
 from mmkd.intervention.schedule import mode_at
 from mmkd.models.frozen_teacher import FrozenTeacher
 from mmkd.models.outputs import label_loss, predictions
+from mmkd.models.teacher_cache import TeacherCache, said
 from mmkd.quant.recipe import quantize
 from mmkd.registry import MODELS, TASK_UTILS
 from mmkd.signals.attention import install
@@ -83,6 +84,7 @@ class TeacherIntervention(BaseModel):
 
     Attributes:
         step: the present one, from 0; ``mmkd.InterventionHook`` sets it before each iteration.
+        teacher_cache: the teacher's signals of fixed samples; ``mmkd.TeacherCacheHook`` sets it.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class TeacherIntervention(BaseModel):
         self.paper = internal_loss == 'paper'
         self.weights = options_of('weights', weights, WEIGHTS)
         self.step = 0
+        self.teacher_cache: TeacherCache | None = None
 
     # ------------------------------------------------------------------ one step
 
@@ -135,15 +138,18 @@ class TeacherIntervention(BaseModel):
             return None
         return mode_at(self.schedule, self.step, self.intervention_steps, self.seed)
 
-    def loss(self, inputs: Mapping[str, Tensor], labels: Tensor | None) -> dict[str, Tensor]:
+    def loss(
+        self, inputs: Mapping[str, Tensor], labels: Tensor | None, index: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """All losses of a batch; nothing is changed.
 
         Args:
             inputs: of the networks, by name.
             labels: ``(B,)`` classes or values; not read unless they have a weight.
+            index: ``(B,)`` numbers of the samples in the data set, for :attr:`teacher_cache`.
         """
         mode = self.mode
-        teacher = self.teacher(inputs, self.needed(mode))
+        teacher = said(self.teacher_cache, index, self.teacher, inputs, self.needed(mode))
         student = Intervene(mode, teacher)
         student.signals.logits = student.run(self.student, inputs)
         return self.losses(student, teacher, labels)
@@ -156,6 +162,10 @@ class TeacherIntervention(BaseModel):
         if kinds & {'joined'}:
             kinds |= {'hidden', 'outputs'}  # of which a network with norms first is summed
         return kinds | ({REPLACED[mode]} if mode else set())
+
+    def cached_kinds(self) -> set[str]:
+        """What a cache of the teacher's signals is asked for: all but what is replaced."""
+        return self.needed(None)
 
     def losses(
         self, student: Intervene, teacher: Signals, labels: Tensor | None
@@ -187,14 +197,18 @@ class TeacherIntervention(BaseModel):
     # ------------------------------------------------------------------ mmengine
 
     def forward(
-        self, inputs: Mapping[str, Tensor], labels: Tensor | None = None, mode: str = 'tensor'
+        self,
+        inputs: Mapping[str, Tensor],
+        labels: Tensor | None = None,
+        index: Tensor | None = None,
+        mode: str = 'tensor',
     ) -> Any:
         """Losses (``loss``), logits and labels (``predict``), or logits.
 
         Evaluation does not intervene and does not run the teacher.
         """
         if mode == 'loss':
-            return self.loss(inputs, labels)
+            return self.loss(inputs, labels, index)
         logits = self.student(**inputs).logits
         if mode == 'predict':
             return predictions(logits, labels)

@@ -47,7 +47,11 @@ class Classifier(BaseModel):
             quantize(self.network, recipe, shared)
 
     def forward(
-        self, inputs: Mapping[str, Tensor], labels: Tensor | None = None, mode: str = 'tensor'
+        self,
+        inputs: Mapping[str, Tensor],
+        labels: Tensor | None = None,
+        index: Tensor | None = None,
+        mode: str = 'tensor',
     ) -> Any:
         """Losses (``loss``), logits and labels (``predict``), or logits."""
         logits = self.network(**inputs).logits
