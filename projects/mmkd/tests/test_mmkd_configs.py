@@ -1,16 +1,38 @@
-"""All configs are read by the training script, and name our types with prefix; models build."""
+"""All configs are read by the training script, follow the published numbers, and build."""
 
+import math
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 
 import mmkd.components  # noqa: F401
 from mmdistill.core.launch import read_config
-from mmkd.registry import MODELS
+from mmkd.registry import DATASETS, MODELS
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / 'configs').rglob('*.py'))
 WHOLE = [path for path in CONFIGS if path.parent.name != '_base_']
+FOLDER = WHOLE[0].parent
+# what stands for the networks that are read from a folder
+SHAPES = {
+    'bert-base': dict(),
+    'tinybert-4l': dict(num_hidden_layers=4, hidden_size=312, intermediate_size=1200),
+    'tinybert-6l': dict(num_hidden_layers=6),
+}
+# training samples, batch, steps with interventions, ids, steps between validations, scores
+PUBLISHED = dict(
+    cola=(8551, 16, 120, 64, 50, ['mcc']),
+    rte=(2490, 32, 60, 128, 20, ['accuracy']),
+    mrpc=(3668, 32, 60, 128, 50, ['accuracy', 'f1']),
+    stsb=(5749, 32, 60, 128, 100, ['pearson', 'spearman']),
+    sst2=(67349, 32, 60, 64, 100, ['accuracy']),
+    qnli=(104743, 32, 60, 128, 1000, ['accuracy']),
+    qqp=(363846, 32, 60, 128, 1000, ['accuracy', 'f1']),
+    mnli=(392702, 32, 60, 128, 8000, ['accuracy']),
+)
+GLUE = [path.stem for path in WHOLE if path.stem.startswith(('ti-g_bert-base_', 'ti-g_tinybert-'))]
 
 
 def types(node):
@@ -25,19 +47,42 @@ def types(node):
             yield from types(each)
 
 
+def buildable(cfg, stem):
+    """The model's config without files that are not there, and whether it is large."""
+    model = Config(cfg.model.to_dict())
+    large = False
+    for key in ('teacher', 'network'):
+        if key in model:
+            model[key].pop('checkpoint', None)  # of a training that has not been
+            large = model[key].pop('pretrained', None) is not None
+            if large:
+                shape = SHAPES[stem.split('_')[1]]
+                model[key].update(family='bert', config=dict(shape, num_attention_heads=12))
+    return model, large
+
+
 @pytest.mark.parametrize('path', WHOLE, ids=lambda path: path.stem)
 def test_whole_configs_are_read_and_their_models_build(path):
     cfg = read_config(path)
-    model = Config(cfg.model.to_dict())
-    if 'teacher' in model:
-        model.teacher.pop('checkpoint', None)  # of a training that has not been
-    assert sum(each.numel() for each in MODELS.build(model).parameters()) > 10**4
+    model, large = buildable(cfg, path.stem)
+    with torch.device('meta' if large else 'cpu'):
+        built = MODELS.build(model)
+    assert sum(each.numel() for each in built.parameters()) > 10**4
+    optimizer = build_optim_wrapper(built, cfg.optim_wrapper).optimizer
+    if 'paramwise_cfg' in cfg.optim_wrapper:
+        spared = {
+            id(p) for g in optimizer.param_groups if not g['weight_decay'] for p in g['params']
+        }
+        kept = {id(p) for name, p in built.named_parameters() if name.endswith('query.weight')}
+        biases = {id(p) for name, p in built.named_parameters() if name.endswith('.bias')}
+        assert biases <= spared and not kept & spared
     ours = {
         'Classifier',
         'TeacherIntervention',
         'TextDataset',
         'ClassificationMetric',
         'ImageDataset',
+        'BertAdam',
     }
     assert not ours & set(types(cfg.to_dict()))
     assert {each.split('.')[0] for each in types(cfg.to_dict()) if '.' in each} == {
@@ -50,11 +95,99 @@ def test_configs_are_short(path):
     assert len(path.read_text().splitlines()) <= 60
 
 
-@pytest.mark.parametrize('task', ['bert-tiny_sst2', 'vit-tiny_cifar10'])
+@pytest.mark.parametrize(
+    'task', [path.stem.removeprefix('qat-kd_') for path in WHOLE if path.stem.startswith('qat-kd_')]
+)
 def test_the_baseline_differs_in_the_interventions_alone(task):
-    folder = WHOLE[0].parent
-    ti, qat = (read_config(folder / f'{name}_{task}.py') for name in ('ti-g', 'qat-kd'))
+    ti, qat = (read_config(FOLDER / f'{name}_{task}.py') for name in ('ti-g', 'qat-kd'))
     assert ti.train_cfg.max_iters == qat.train_cfg.max_iters
+    assert ti.train_cfg.val_interval == qat.train_cfg.val_interval
     assert ti.optim_wrapper == qat.optim_wrapper and ti.train_dataloader == qat.train_dataloader
     differ = {key for key in ti.model if ti.model[key] != qat.model[key]}
     assert differ == {'schedule', 'intervention_steps'}
+
+
+def test_every_task_of_glue_is_there():
+    assert {f'ti-g_bert-base_{task}' for task in PUBLISHED} <= set(GLUE)
+
+
+def phase(schedulers):
+    """Where the warm-up ends and where the rate is 0."""
+    up, down = schedulers
+    assert (up.type, down.type) == ('LinearLR', 'PolyLR') and down.power == 1.0
+    assert up.begin == down.eta_min == 0 and up.end == down.begin
+    assert not up.by_epoch and not down.by_epoch
+    return up.end, down.end
+
+
+@pytest.mark.parametrize('stem', [*GLUE, *(f'ti-g_bert-{size}_cola' for size in ('tiny', 'small'))])
+def test_schedules_are_those_of_the_published_code(stem):
+    cfg, (_, shape, task) = read_config(FOLDER / f'{stem}.py'), stem.split('_')[:3]
+    size, batch, first, _, every, names = PUBLISHED[task]
+    first = 120 if shape == 'tinybert-4l' else first
+    total = math.ceil(size / batch) * 3
+    train = cfg.train_cfg
+    assert (train.max_iters, train.val_interval) == (total, every)
+    assert train.first_iters == cfg.model.intervention_steps == cfg.first_iters == first
+    assert cfg.train_dataloader.batch_size == batch
+    assert cfg.val_evaluator.names == cfg.test_evaluator.names == names
+    assert cfg.model.schedule == 'gradual' and 'recipe' not in cfg.model
+    if stem.endswith('bert-adam'):
+        assert cfg.param_scheduler == train.second_scheduler == []
+        steps = [cfg.optim_wrapper.optimizer.total_steps, train.optimizer.total_steps]
+        assert steps == [first, total - first] and cfg.optim_wrapper.optimizer.warmup == 0.1
+    else:
+        assert phase(cfg.param_scheduler) == (first // 10, first)
+        assert phase(train.second_scheduler) == ((total - first) // 10, total - first)
+    if stem in GLUE:
+        assert cfg.optim_wrapper.optimizer.lr == 2e-5
+
+
+# a line of each file with all its columns; the label is what the network must learn
+LINES = dict(
+    cola=('gj04\t{label}\t*\ta "one', ('0', '1'), False),
+    sst2=('a "one\t{label}', ('0', '1'), True),
+    mrpc=('{label}\t1\t2\ta "one\ta two', ('0', '1'), True),
+    stsb=('0\tg\tf\ty\t0\ts\tt\ta "one\ta two\t{label}', ('0.5', '4.25'), True),
+    qqp=('0\t1\t2\ta "one\ta two\t{label}', ('0', '1'), True),
+    qnli=('0\ta "one\ta two\t{label}', ('entailment', 'not_entailment'), True),
+    rte=('0\ta "one\ta two\t{label}', ('entailment', 'not_entailment'), True),
+    mnli=('0\t1\t2\tg\tp\tq\tr\ts\ta "one\ta two\t-\t{label}',
+          ('entailment', 'neutral', 'contradiction'), True),
+)  # fmt: skip
+NAMES = dict(
+    cola=['unacceptable', 'acceptable'],
+    sst2=['negative', 'positive'],
+    mrpc=['not_equivalent', 'equivalent'],
+    qqp=['not_duplicate', 'duplicate'],
+)
+
+
+@pytest.mark.parametrize('task', sorted(PUBLISHED))
+def test_files_of_glue_are_read(task, tmp_path):
+    cfg = read_config(FOLDER / f'ti-g_bert-base_{task}.py')
+    line, labels, header = LINES[task]
+    rows = [line.format(label=label) for label in labels]
+    if header:
+        rows.insert(0, '\t'.join(f'c{number}' for number in range(line.count('\t') + 1)))
+    loaders = [cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader]
+    files = ['dev_matched.tsv', 'dev_mismatched.tsv'] if task == 'mnli' else ['dev.tsv'] * 2
+    assert [each.dataset.path for each in loaders] == ['train.tsv', *files]
+    for loader in loaders:
+        given = loader.dataset.to_dict()
+        assert Path(given['data_root']).parent.name == 'glue'
+        assert given['max_length'] == PUBLISHED[task][3]
+        assert given['tokenizer'] == dict(pretrained='google-bert/bert-base-uncased')
+        (tmp_path / given['path']).write_text('\n'.join(rows) + '\n')
+        data = DATASETS.build(dict(given, data_root=str(tmp_path), tokenizer=dict(vocab_size=60)))
+        numbers = [float(each) for each in labels] if task == 'stsb' else list(range(len(labels)))
+        assert data.labels == numbers
+        pair = task not in ('cola', 'sst2')
+        text = '[CLS] a " one [SEP]' + (' a two [SEP]' if pair else '')
+        assert data.tokenizer.decode(data[0]['inputs']['input_ids']) == text
+    teacher = cfg.model.teacher
+    if task == 'stsb':
+        assert teacher.num_labels == 1 and 'data_labels' not in teacher
+    else:
+        assert teacher.data_labels == NAMES.get(task, list(labels))
+        assert teacher.num_labels == len(labels)

@@ -1,12 +1,12 @@
 # The teacher: a tiny ViT from scratch on a part of CIFAR-10.
-_base_ = ['../_base_/runtime.py', '../_base_/cifar10_subset.py', '../_base_/vit_tiny.py']
+_base_ = [
+    '../_base_/runtime.py',
+    '../_base_/adamw.py',
+    '../_base_/cifar10_subset.py',
+    '../_base_/vit_tiny.py',
+]
 model = dict(type='mmkd.Classifier', network=_base_.network)
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
-    clip_grad=dict(max_norm=1.0),
-)
+optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=0.05))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=200, by_epoch=False),
     dict(type='PolyLR', power=1.0, eta_min=0.0, begin=200, end=4000, by_epoch=False),

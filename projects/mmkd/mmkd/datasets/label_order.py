@@ -22,7 +22,7 @@ def label_order(label2id: Mapping[str, int], labels: Sequence[str]) -> list[int]
         names (``LABEL_0`` ...) are taken to have the order of the data.
 
     Raises:
-        UserError: other classes, or another number of them.
+        UserError: other classes, another number of them, or the same one twice.
     """
     if len(label2id) != len(labels):
         raise UserError(f'the network has {len(label2id)} classes, the data {len(labels)}')
@@ -35,4 +35,10 @@ def label_order(label2id: Mapping[str, int], labels: Sequence[str]) -> list[int]
             f'class {missing[0]!r} of the data is none of the network, whose classes are '
             f'{list(label2id)}: give the data these names, or the network those'
         )
-    return [known[name.lower()] for name in labels]
+    order = [known[name.lower()] for name in labels]
+    if sorted(order) != list(range(len(labels))):
+        raise UserError(
+            f'classes of the data are {list(labels)}, those of the network {dict(label2id)}: each '
+            'needs a name and a number of its own'
+        )
+    return order

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from mmengine.logging import print_log
 
 from mmdistill.core.errors import UserError, did_you_mean
 
@@ -15,7 +18,7 @@ Column = str | int
 
 
 def read_table(
-    path: str | Path, columns: Sequence[Column], header: bool = True
+    path: str | Path, columns: Sequence[Column], header: bool = True, skip_short: bool = False
 ) -> list[tuple[Any, ...]]:
     """Some columns of a table, row by row.
 
@@ -24,6 +27,7 @@ def read_table(
             ``.parquet``, or a folder that ``datasets`` saved.
         columns: what is wanted; names need a header.
         header: whether the first line of a TSV names the columns.
+        skip_short: leaves out lines of a TSV that have too few columns, and warns of how many.
 
     Returns:
         One tuple per row, in the order of the columns; blank lines of text files are left out.
@@ -38,7 +42,7 @@ def read_table(
     if path.is_dir():
         return _picked(_saved(path), columns, path)
     if path.suffix == '.tsv':
-        return _tsv(path, columns, header)
+        return _tsv(path, columns, header, skip_short)
     if path.suffix == '.jsonl':
         return _picked(_json_lines(path), columns, path)
     if path.suffix == '.json':
@@ -53,22 +57,31 @@ def read_table(
     raise UserError(f'{path}: unknown kind of table; known: .tsv, .json, .jsonl, .parquet, folder')
 
 
-def _tsv(path: Path, columns: Sequence[Column], header: bool) -> list[tuple[str, ...]]:
-    """Columns of a file with tabs."""
-    found = []
-    with path.open(encoding='utf-8', newline='') as file:
+def _tsv(
+    path: Path, columns: Sequence[Column], header: bool, skip_short: bool
+) -> list[tuple[str, ...]]:
+    """Columns of a file with tabs, with or without the mark of UTF-8 before its first line."""
+    found, skipped = [], 0
+    with path.open(encoding='utf-8-sig', newline='') as file:
         lines = csv.reader(file, delimiter='\t', quoting=csv.QUOTE_NONE)
         names = next(lines, []) if header else []
         numbers = [_number(path, names, each) for each in columns]
         for line in lines:
             if not any(line):
                 continue
-            if any(not -len(line) <= number < len(line) for number in numbers):
+            short = any(not -len(line) <= number < len(line) for number in numbers)
+            if skip_short and (short or len(line) < len(names)):
+                skipped += 1
+                continue
+            if short:
                 raise UserError(
                     f'{path}, line {lines.line_num}: {len(line)} columns, but {list(columns)} '
                     'are wanted; mend or remove the line'
                 )
             found.append(tuple(line[number] for number in numbers))
+    if skipped:
+        message = f'{path}: {skipped} lines have too few columns and are left out'
+        print_log(message, 'current', logging.WARNING)
     return found
 
 

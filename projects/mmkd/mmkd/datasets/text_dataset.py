@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class TextDataset(Dataset):
             whose texts it is trained on; None: trained on this table's.
         max_length: ids of a sample at most; of two texts the longer one is cut.
         data_root: folder of all files that are not absolute.
+        skip_short: leaves out lines of a TSV that have too few columns, as some of QQP have.
 
     Raises:
         UserError: see :func:`read_table`; a label that is no class or no value.
@@ -49,17 +51,19 @@ class TextDataset(Dataset):
         tokenizer: Mapping[str, Any] | None = None,
         max_length: int = 128,
         data_root: str = '',
+        skip_short: bool = False,
     ) -> None:
         self.path, self.texts = Path(data_root, path), _as_list(text)
         if not 1 <= len(self.texts) <= 2:
             raise UserError(f'text must name one or two columns, got {text!r}')
         self.metainfo = dict(classes=tuple(map(str, labels or ())))
         columns = [*self.texts, *([] if label is None else [label])]
-        rows = read_table(self.path, columns, header)
+        read = partial(read_table, header=header, skip_short=skip_short)
+        rows = read(self.path, columns)
         if not rows:
             raise UserError(f'{self.path}: there is no row')
         parts = [[str(row[number]) for row in rows] for number in range(len(self.texts))]
-        self.tokenizer = self._tokenizer(tokenizer, parts, header, data_root)
+        self.tokenizer = self._tokenizer(tokenizer, parts, read, data_root)
         encoded = self.tokenizer(*parts, truncation=True, max_length=max_length)
         self.encoded = {name: list(encoded[name]) for name in encoded}
         self.labels = None
@@ -67,7 +71,7 @@ class TextDataset(Dataset):
             self.labels = [self._label(row[-1], n, labels) for n, row in enumerate(rows, start=1)]
 
     def _tokenizer(
-        self, given: Mapping[str, Any] | None, parts: list, header: bool, root: str
+        self, given: Mapping[str, Any] | None, parts: list, read: Callable[..., list], root: str
     ) -> Any:
         """Read or trained."""
         options = dict(given or {})
@@ -75,7 +79,7 @@ class TextDataset(Dataset):
             return load_tokenizer(options['pretrained'])
         corpus = options.pop('corpus', None)
         if corpus is not None:
-            rows = read_table(Path(root, corpus), self.texts, header)
+            rows = read(Path(root, corpus), self.texts)
             parts = [[str(row[number]) for row in rows] for number in range(len(self.texts))]
         return train_tokenizer([text for part in parts for text in part], **options)
 
@@ -114,22 +118,31 @@ def _as_list(columns: Column | Sequence[Column]) -> list[Column]:
 
 
 @FUNCTIONS.register_module()
-def pad_collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def pad_collate(samples: Sequence[Mapping[str, Any]], width: int | None = None) -> dict[str, Any]:
     """A batch as wide as its longest text; what is added is 0 and masked.
 
     Args:
         samples: of :class:`TextDataset`.
+        width: of all batches instead.
 
     Returns:
-        ``inputs`` with tensors ``(B, n)`` by name, and ``labels`` ``(B,)`` if there are any.
+        ``inputs`` with tensors ``(B, n)`` by name, and ``labels`` and ``index`` ``(B,)`` if there
+        are any.
+
+    Raises:
+        UserError: a text is longer than the width.
     """
-    width = max(len(each['inputs']['input_ids']) for each in samples)
+    longest = max(len(each['inputs']['input_ids']) for each in samples)
+    width = longest if width is None else width
+    if longest > width:
+        raise UserError(f'a text has {longest} ids, width of pad_collate is {width}: raise it')
 
     def padded(name: str) -> Tensor:
         rows = [each['inputs'][name] for each in samples]
         return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
 
     batch: dict[str, Any] = dict(inputs={name: padded(name) for name in samples[0]['inputs']})
-    if 'labels' in samples[0]:
-        batch['labels'] = torch.tensor([each['labels'] for each in samples])
+    for name in ('labels', 'index'):
+        if name in samples[0]:
+            batch[name] = torch.tensor([each[name] for each in samples])
     return batch

@@ -84,3 +84,24 @@ def test_missing_files_and_several_splits(tmp_path):
     with pytest.raises(UserError, match=r"several splits, name one: \['train'\]"):
         read_table(tmp_path / 'both', ['label'])
     assert len(read_table(tmp_path / 'both' / 'train', ['label'])) == 3
+
+
+def test_files_of_glue_with_header_and_pairs(tmp_path):
+    # the mark of UTF-8 before the header, quotes that belong to the text, a label at the end
+    path = tmp_path / 'train.tsv'
+    path.write_text('\ufeffQuality\t#1\t#2\n1\t"A " b\tc"\n0\t"d\te\n', encoding='utf-8')
+    rows = [('"A " b', 'c"', '1'), ('"d', 'e', '0')]
+    assert read_table(path, [1, 2, 0]) == rows
+    assert read_table(path, ['#1', '#2', 'Quality']) == rows
+    assert read_table(path, [1, 2, -3]) == rows
+
+
+def test_short_lines_are_left_out_on_demand(tmp_path):
+    path = tmp_path / 'qqp.tsv'
+    path.write_text('id\tone\ttwo\tsame\n0\ta\tb\t1\n1\tc\n2\td\te\n3\tf\tg\t0\n')
+    # the third line has a last column, but too few of them
+    for label in (3, -1):
+        found = read_table(path, [1, 2, label], skip_short=True)
+        assert found == [('a', 'b', '1'), ('f', 'g', '0')]
+    with pytest.raises(UserError, match='qqp.tsv, line 3: 2 columns'):
+        read_table(path, [1, 2, 3])

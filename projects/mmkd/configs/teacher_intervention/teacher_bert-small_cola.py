@@ -1,0 +1,14 @@
+# The teacher: a small BERT from scratch on CoLA.
+_base_ = [
+    '../_base_/runtime.py',
+    '../_base_/adamw.py',
+    '../_base_/cola.py',
+    '../_base_/bert_small.py',
+]
+model = dict(type='mmkd.Classifier', network=_base_.network)
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=300, by_epoch=False),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, begin=300, end=3000, by_epoch=False),
+]
+train_cfg = dict(type='mmdistill.IterTrainLoop', max_iters=3000, val_interval=500)

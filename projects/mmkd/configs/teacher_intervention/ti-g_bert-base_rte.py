@@ -1,0 +1,5 @@
+# BERT-base on RTE. The teacher is a folder of save_pretrained or a name on the hub.
+_base_ = ['../_base_/glue_rte.py']
+model = dict(
+    teacher=dict(_base_.network, pretrained='{{$MMDISTILL_CKPT:work_dirs}}/teacher_bert-base_rte')
+)
