@@ -1,12 +1,14 @@
 # mmdistill: everything starts from `make setup`, which every other target calls.
 #   make setup [PYTHON=python3.12] [CUDA=1] [REPAIR=1]
-#   make test  [PYTEST_ARGS="tests/test_core -x"]
+#   make test  [PYTEST_ARGS="tests/test_core -x"] [TEST_JOBS=4]
 SHELL := /bin/sh
 PY := .venv/bin/python
 BOOT := $(or $(PYTHON),python3)
 SETUP_ARGS := $(if $(PYTHON),--explicit-python) $(if $(CUDA),--cuda $(CUDA)) \
   $(if $(REPAIR),--repair)
 PYTEST_ARGS ?=
+# one process per core, at most four: each takes up to 2 GB
+TEST_JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); test $$n -lt 4 || n=4; echo $$n)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test lint format demo doctor clean
@@ -19,8 +21,8 @@ setup: ## Makes .venv with the tested matrix (PYTHON=..., CUDA=1, REPAIR=1); res
 	  echo 'make setup: $(BOOT) is not installed; get it with: apt-get install python3 python3-venv' >&2; exit 2; }
 	@$(BOOT) tools/setup_env.py $(SETUP_ARGS)
 
-test: setup ## Runs all tests (PYTEST_ARGS=...)
-	@$(PY) -m pytest $(PYTEST_ARGS)
+test: setup ## Runs all tests, side by side (PYTEST_ARGS=..., TEST_JOBS=...)
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: setup ## Style, format and docstring coverage
 	@$(PY) -m ruff check .
