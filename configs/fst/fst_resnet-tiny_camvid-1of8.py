@@ -12,7 +12,6 @@ model = dict(
     type='mmdistill.FST',
     segmentor=segmentor,
     mix=dict(type='mmdistill.CutMix', probability=1.0),
-    strong=dict(type='mmdistill.StrongPhotometric'),
     pseudo=dict(rule='entropy', drop_percent=80.0),
     joint_forward=True,
     pseudo_bn='running',
@@ -24,3 +23,8 @@ model = dict(
     buffers='isolated',
     draws='share',
 )
+# labels alone at first, as the published code does in its first epoch
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='mmdistill.UnsupWeightRampHook', begin=300, ramp_iters=200, shape='linear'),
+]

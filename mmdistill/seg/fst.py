@@ -112,7 +112,7 @@ class Memo:
     Attributes:
         sup: gradient and losses of the labelled images.
         reference: their features in the frozen backbone.
-        seen: the student's looks at labelled images (joint passes) and at its view, with graph.
+        seen: the student's look at its view, with graph; in joint passes at labelled images too.
         view: the student's view.
         labels: the teacher's before it looked ahead.
         changed: share of them that are others afterwards.
@@ -120,7 +120,7 @@ class Memo:
 
     sup: tuple[Gradients, Losses] | None = None
     reference: Any = None
-    seen: tuple[Seen | None, Seen] | None = None
+    seen: Seen | tuple[Seen, Seen] | None = None
     view: StudentView | None = None
     labels: Tensor | None = None
     changed: Tensor | None = None
@@ -337,8 +337,8 @@ class FST(SemiSeg):
                 memo.sup = sup
         targets = self._targets(batch, number, memo)
         if keeps := self._keeps_graph(common):
-            seen = memo.seen[1] if memo.seen else home(look, view.images)
-            memo.seen = (None, seen) if number > 0 else None
+            seen = home(look, view.images) if memo.seen is None else memo.seen
+            memo.seen = seen if number > 0 else None
         else:
             seen = student(look, view.images)
         losses = self.unsup_losses(seen, batch, view, *targets)
