@@ -121,12 +121,13 @@ GAIN = Gain(
     metric=METRIC,
     columns=COLUMNS,
     caption=(
-        'mIoU of 19 classes in percent on drawn streets: labels of a game, unlabelled images of a '
-        'camera, validation on the camera. All rows start from scratch and have the same network, '
-        'the same number of iterations and as many labelled images per step. The student is '
-        'evaluated; FST-D moves the teacher twice per step, hence the second mean teacher, whose '
-        'keep factor is squared. New labels: pixels of unlabelled images that the future teacher '
-        'labels otherwise than the present one, mean over the training.'
+        'mIoU of 19 classes in percent on drawn streets: labels of a game, unlabelled images of '
+        'a camera, validation on the camera. All rows start from scratch and have the same '
+        'network, the same number of iterations and as many labelled images per real step; the '
+        'virtual steps of FST-W have further ones. The student is evaluated; FST-D moves the '
+        'teacher twice per step, hence the second mean teacher, whose keep factor is squared. '
+        'New labels: pixels of unlabelled images that the future teacher labels otherwise than '
+        'the present one, mean over the training.'
     ),
     jobs=gain_jobs,
     further=[
