@@ -122,7 +122,9 @@ def filled_cache(
         UserError: samples have no number, or their signals do not fit.
     """
     cache, done = TeacherCache(len(dataset), kinds, limit), 0
-    for number, batch in enumerate(DataLoader(dataset, batch_size, collate_fn=collate)):
+    # a generator of its own: a loader draws from the global one, which a resumed training restored
+    loader = DataLoader(dataset, batch_size, collate_fn=collate, generator=torch.Generator())
+    for number, batch in enumerate(loader):
         if 'index' not in batch:
             raise UserError(
                 'TeacherCacheHook needs samples with an index: wrap the data set in '

@@ -101,6 +101,16 @@ def test_what_is_kept_does_not_depend_on_the_batches(model, size):
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs), name
 
 
+def test_filling_it_again_gives_the_same_bits_and_draws_no_random_number(model):
+    before, index = torch.get_rng_state(), torch.arange(10)
+    first, second = (filled(model).get(index, torch.device('cpu')) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first.logits, second.logits)
+    for name in model.cached_kinds():
+        pairs = zip(getattr(first, name), getattr(second, name), strict=True)
+        assert all(torch.equal(*pair) for pair in pairs), name
+
+
 def test_logits_alone_need_no_width(model):
     cache = filled(model, kinds=(), collate=pad_collate, batch_size=1)
     data = IndexedDataset(Sentences())
