@@ -6,26 +6,25 @@ import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mmdistill.core.errors import UserError
+from mmkd.datasets.images import MemoryImages
 from mmkd.registry import DATASETS
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 
 
 @DATASETS.register_module()
-class ImageDataset(Dataset):
+class ImageDataset(MemoryImages):
     """Small images of equal size, ``SPLIT/CLASS/NAME.jpg``, decoded once and kept in memory.
 
     A sample is ``dict(inputs=dict(pixel_values), labels)``: ``(3, H, W)`` float, normalised, and
-    the class. Images are moved and flipped at random in a training.
+    the class. Images are moved and flipped at random in a training, see :class:`MemoryImages`.
 
     Args:
         path: a folder or a zip file that has the split's folder somewhere.
@@ -55,7 +54,7 @@ class ImageDataset(Dataset):
         per_class: int | None = None,
         data_root: str = '',
     ) -> None:
-        self.path, self.pad, self.flip = Path(data_root, path), pad, flip
+        self.path = Path(data_root, path)
         if not self.path.exists():
             raise UserError(f'{self.path}: there is no such file')
         files = _files(self.path, split)
@@ -66,31 +65,9 @@ class ImageDataset(Dataset):
                     f'{self.path}: {split} has no class {name!r}; there are {sorted(files)}'
                 )
         chosen = [(file, n) for n, name in enumerate(names) for file in files[name][:per_class]]
-        self.images = _decoded(self.path, [file for file, _ in chosen])
-        self.labels = [number for _, number in chosen]
-        self.metainfo = dict(classes=tuple(names))
-        self.mean, self.std = (torch.tensor(each).view(3, 1, 1) for each in (mean, std))
-
-    @property
-    def changes_samples(self) -> bool:
-        """Whether an image is another one each time."""
-        return bool(self.pad or self.flip)
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """A sample."""
-        image = (self.images[index] - self.mean) / self.std
-        if self.pad:
-            height, width = image.shape[-2:]
-            wide = torch.nn.functional.pad(image, [self.pad] * 4)
-            top, left = torch.randint(2 * self.pad + 1, (2,)).tolist()
-            image = wide[:, top : top + height, left : left + width]
-        if self.flip and torch.rand(()) < 0.5:
-            image = image.flip(-1)
-        return dict(inputs=dict(pixel_values=image.contiguous()), labels=self.labels[index])
+        images = _decoded(self.path, [file for file, _ in chosen])
+        labels = [number for _, number in chosen]
+        super().__init__(images, labels, names, mean, std, pad, flip)
 
 
 def _files(path: Path, split: str) -> dict[str, list[str]]:
