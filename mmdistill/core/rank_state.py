@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
 
 from mmdistill.core.checkpoint_content import plain_model
@@ -19,11 +19,9 @@ def _persistent_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def _is_accumulating(optim_wrapper: Any) -> bool:
     """Tells whether gradients of earlier iterations wait for the next optimizer step."""
-    if isinstance(optim_wrapper, OptimWrapper):
-        return not optim_wrapper.should_update()
-    if hasattr(optim_wrapper, 'values'):
+    if isinstance(optim_wrapper, OptimWrapperDict):  # an OptimWrapper too, without its counters
         return any(_is_accumulating(wrapper) for wrapper in optim_wrapper.values())
-    return False
+    return isinstance(optim_wrapper, OptimWrapper) and not optim_wrapper.should_update()
 
 
 def gather_rank_states(runner, generators: dict | None = None) -> list[dict[str, Any]] | None:

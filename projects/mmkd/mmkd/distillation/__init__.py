@@ -1,0 +1,1 @@
+"""Distillation of any classifier: weights per sample, losses, and how both are learned."""

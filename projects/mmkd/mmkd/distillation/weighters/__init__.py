@@ -1,0 +1,1 @@
+"""Weights of distillation and labels per sample, one rule per file."""

@@ -1,0 +1,1 @@
+"""Networks for small images as the literature on knowledge distillation defines them."""
