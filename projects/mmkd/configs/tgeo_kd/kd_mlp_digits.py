@@ -1,5 +1,5 @@
 # Distillation with one ratio for all samples. First: teacher_mlp_digits.py.
-_base_ = ['../_base_/runtime.py', '../_base_/adamw.py', '../_base_/digits.py']
+_base_ = ['../_base_/runtime.py', '../_base_/digits.py']
 model = dict(
     type='mmkd.Distiller',
     student=dict(type='mmkd.TabularMLP', in_features=64, hidden=(8,), num_classes=10),
@@ -13,7 +13,16 @@ model = dict(
     weighter=dict(type='mmkd.ConstantWeighter', ratio=0.9),
     temperature=4.0,
 )
-optim_wrapper = dict(optimizer=dict(lr=5e-3))
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=5e-3, weight_decay=0.01))
 param_scheduler = [dict(type='PolyLR', power=1.0, eta_min=0.0, begin=0, end=600, by_epoch=False)]
 train_cfg = dict(type='mmdistill.IterTrainLoop', max_iters=600, val_interval=100)
-custom_hooks = [dict(type='mmdistill.PreemptHook'), dict(type='mmkd.DistillationHook')]
+held_out = dict(
+    type='mmkd.HeldOutValHook',
+    dataloader=_base_.held_out_dataloader,
+    evaluator=_base_.val_evaluator,
+)
+custom_hooks = [
+    dict(type='mmdistill.PreemptHook'),
+    dict(type='mmkd.DistillationHook'),
+    held_out,
+]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from mmdistill.core.errors import UserError
+from mmkd.datasets.subsets import unchanged
 from mmkd.registry import DATASETS
 
 
@@ -16,20 +16,21 @@ class IndexedDataset(Dataset):
     """Adds ``index`` to the samples of another data set.
 
     Args:
-        dataset: config or built; a sample must be the same each time it is read.
-
-    Raises:
-        UserError: the data set changes its samples at random.
+        dataset: config or built.
     """
 
     def __init__(self, dataset: Mapping[str, Any] | Dataset) -> None:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
-        if getattr(self.dataset, 'changes_samples', False):
-            raise UserError(
-                f'{type(self.dataset).__name__} changes its samples at random (pad, flip): what a '
-                'teacher said of one does not hold for the next'
-            )
         self.metainfo = getattr(self.dataset, 'metainfo', {})
+
+    @property
+    def changes_samples(self) -> bool:
+        """Whether a sample is another one each time."""
+        return getattr(self.dataset, 'changes_samples', False)
+
+    def unchanged(self) -> IndexedDataset:
+        """The same samples without what changes them at random."""
+        return IndexedDataset(unchanged(self.dataset))
 
     def __len__(self) -> int:
         """Number of samples."""

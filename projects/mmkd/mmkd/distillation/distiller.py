@@ -120,7 +120,7 @@ class Distiller(BaseModel):
     @property
     def own_step(self) -> bool:
         """Whether a loop must call :meth:`train_step` on the bare model."""
-        return self.weighter.learned is not None
+        return any(True for _ in self.weighter.parameters())
 
     def cached_kinds(self) -> tuple[str, ...]:
         """What of the teacher can be kept: its logits.
@@ -253,7 +253,7 @@ class Distiller(BaseModel):
             return super().train_step(data.get('train', data), optim_wrapper)
         if not isinstance(optim_wrapper, OptimWrapperDict):
             raise UserError(
-                f'{type(self.weighter).__name__} is learned by an optimizer of its own: '
+                f'{type(self.weighter).__name__} has parameters, which an optimizer of its own has: '
                 "optim_wrapper=dict(constructor='mmkd.StudentFusionConstructor', student=dict("
                 'optimizer=...), fusion=dict(optimizer=...))'
             )

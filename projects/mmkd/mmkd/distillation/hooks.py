@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mmdistill.core.checkpoint_io import write_atomic
 from mmdistill.core.errors import UserError
 from mmdistill.core.hooks.teacher_update import bare_model, require
 from mmdistill.core.modes import evaluating
+from mmdistill.core.rng import preserve_rng
 from mmkd.datasets.subsets import unchanged
 from mmkd.distillation.knowledge import cross_entropy_per_sample, distillation_per_sample
 from mmkd.models.frozen_teacher import FrozenTeacher
@@ -235,3 +237,33 @@ def recorded_ratios(
             for name, each in found.items():
                 rows[name].append(each.cpu())
     return {name: torch.cat(each).numpy() for name, each in rows.items()}
+
+
+@HOOKS.register_module()
+class HeldOutValHook(Hook):
+    """Scores of held-out samples beside those of every validation, as ``val/held_out/NAME``.
+
+    Settings that are not learned, a fixed ratio say, are chosen by these and not by the test set.
+
+    Args:
+        dataloader: of the held-out samples.
+        evaluator: of their scores.
+    """
+
+    def __init__(self, dataloader: Mapping[str, Any], evaluator: Mapping[str, Any]) -> None:
+        self.dataloader, self.evaluator = dict(dataloader), dict(evaluator)
+
+    def before_train(self, runner: Runner) -> None:
+        """Builds both."""
+        self._loader = runner.build_dataloader(self.dataloader, seed=runner.seed)
+        self._scores = runner.build_evaluator(self.evaluator)
+        self._scores.dataset_meta = getattr(self._loader.dataset, 'metainfo', None)
+
+    @torch.no_grad()
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Runs the model over the held-out samples."""
+        with evaluating(runner.model), preserve_rng():
+            for batch in self._loader:
+                self._scores.process(data_samples=runner.model.val_step(batch), data_batch=batch)
+        for name, value in self._scores.evaluate(len(self._loader.dataset)).items():
+            runner.message_hub.update_scalar(f'val/held_out/{name}', value)

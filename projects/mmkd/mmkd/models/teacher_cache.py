@@ -119,8 +119,13 @@ def filled_cache(
         device: where the teacher runs.
 
     Raises:
-        UserError: samples have no number, or their signals do not fit.
+        UserError: samples have no number or change at random, or their signals do not fit.
     """
+    if getattr(dataset, 'changes_samples', False):
+        raise UserError(
+            'TeacherCacheHook: the training set changes its samples at random (pad, flip): what a '
+            'teacher said of one does not hold for the next; remove the hook or the augmentation'
+        )
     cache, done = TeacherCache(len(dataset), kinds, limit), 0
     # a generator of its own: a loader draws from the global one, which a resumed training restored
     loader = DataLoader(dataset, batch_size, collate_fn=collate, generator=torch.Generator())

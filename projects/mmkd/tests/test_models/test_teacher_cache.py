@@ -131,12 +131,12 @@ def test_widths_limits_and_samples_without_number_are_refused(model):
         pad_collate([Sentences()[3]], width=5)
 
 
-def test_data_that_change_are_refused():
+def test_data_that_change_are_refused(model):
     class Changing(Sentences):
         changes_samples = True
 
     with pytest.raises(UserError, match='changes its samples at random'):
-        IndexedDataset(Changing())
+        filled(model, dataset=IndexedDataset(Changing()))
 
 
 def test_the_hook_fills_it_for_a_runner(model, tmp_path):

@@ -1,0 +1,23 @@
+# A ratio per sample, learned by the held-out images. First: teacher_resnet14_cifar10.py.
+_base_ = ['./kd_resnet14-resnet8_cifar10.py']
+model = dict(weighter=dict(_delete_=True, type='mmkd.TGeoKD', num_classes=10))
+optim_wrapper = dict(
+    _delete_=True,
+    constructor='mmkd.StudentFusionConstructor',
+    student=_base_.optim_wrapper,
+    fusion=dict(optimizer=dict(type='Adam', lr=1e-3, weight_decay=1e-4)),
+)
+param_scheduler = dict(_delete_=True, student=_base_.param_scheduler, fusion=[])
+train_cfg = dict(
+    type='mmkd.MetaTrainLoop',
+    meta_dataloader=_base_.meta_dataloader,
+    meta_interval=5,
+    meta_begin=100,
+)
+custom_hooks = [
+    dict(type='mmdistill.PreemptHook'),
+    dict(type='mmkd.DistillationHook'),
+    dict(type='mmkd.ClassMeanHook'),
+    dict(type='mmkd.RatioRecordHook', interval=250),
+    _base_.held_out,
+]
