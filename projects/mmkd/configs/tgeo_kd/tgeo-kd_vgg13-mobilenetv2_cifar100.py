@@ -1,0 +1,7 @@
+# vgg13 teaches MobileNetV2 on CIFAR-100. First: teacher_vgg13_cifar100.py.
+_base_ = ['../_base_/tgeo_kd_cifar100.py']
+model = dict(
+    student=dict(name='MobileNetV2'),
+    teacher=dict(name='vgg13', checkpoint='work_dirs/teacher_vgg13_cifar100/iter_168960.pth'),
+)
+optim_wrapper = dict(student=dict(optimizer=dict(lr=0.01)))

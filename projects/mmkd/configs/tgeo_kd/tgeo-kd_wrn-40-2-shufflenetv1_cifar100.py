@@ -1,0 +1,7 @@
+# wrn_40_2 teaches ShuffleNetV1 on CIFAR-100. First: teacher_wrn-40-2_cifar100.py.
+_base_ = ['../_base_/tgeo_kd_cifar100.py']
+model = dict(
+    student=dict(name='ShuffleNetV1'),
+    teacher=dict(name='wrn_40_2', checkpoint='work_dirs/teacher_wrn-40-2_cifar100/iter_168960.pth'),
+)
+optim_wrapper = dict(student=dict(optimizer=dict(lr=0.01)))

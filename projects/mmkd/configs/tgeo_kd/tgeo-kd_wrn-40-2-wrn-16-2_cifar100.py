@@ -1,0 +1,6 @@
+# wrn_40_2 teaches wrn_16_2 on CIFAR-100. First: teacher_wrn-40-2_cifar100.py.
+_base_ = ['../_base_/tgeo_kd_cifar100.py']
+model = dict(
+    student=dict(name='wrn_16_2'),
+    teacher=dict(name='wrn_40_2', checkpoint='work_dirs/teacher_wrn-40-2_cifar100/iter_168960.pth'),
+)
