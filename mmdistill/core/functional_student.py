@@ -7,6 +7,25 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 
+def places(network: nn.Module, kind: str = 'parameters') -> dict[str, Tensor]:
+    """Parameters or buffers by every name that a place in the network has, one name per place.
+
+    A parameter that two modules share has two places; a module with two names is one place.
+    ``functional_call`` must get all places and ``tie_weights=False``: where it ties them itself, it
+    leaves its tensors behind in modules with two names.
+
+    Args:
+        network: any module.
+        kind: ``'parameters'`` or ``'buffers'``.
+    """
+    return {
+        f'{prefix}.{name}'.lstrip('.'): each
+        for prefix, module in network.named_modules()
+        for name, each in getattr(module, f'_{kind}').items()
+        if each is not None
+    }
+
+
 class _Caller(nn.Module):
     """Makes any function of a network one that ``functional_call`` can call."""
 
@@ -42,21 +61,23 @@ class NetworkAt:
         params: Sequence[Tensor] | None = None,
         keep_buffers: bool = False,
     ) -> None:
-        trained = {name: each for name, each in network.named_parameters() if each.requires_grad}
         self.home = params is None
-        self.leaves: list[Tensor] = list(trained.values())
+        self.leaves: list[Tensor] = [each for each in network.parameters() if each.requires_grad]
         self._tensors: dict[str, Tensor] = {}
         if params is not None:
+            own = self.leaves
             self.leaves = [each.detach().requires_grad_() for each in params]
-            named = zip(trained, self.leaves, strict=True)
-            self._tensors.update({f'network.{name}': each for name, each in named})
+            moved = {id(a): b for a, b in zip(own, self.leaves, strict=True)}
+            for name, each in places(network).items():
+                if id(each) in moved:
+                    self._tensors[f'network.{name}'] = moved[id(each)]
         if keep_buffers:
-            copies = {f'network.{name}': each.clone() for name, each in network.named_buffers()}
-            self._tensors.update(copies)
+            for name, each in places(network, 'buffers').items():
+                self._tensors[f'network.{name}'] = each.clone()
         self._caller = _Caller(network)
 
     def __call__(self, function: Callable, *args: Any) -> Any:
         """``function(network, *args)`` at the parameters."""
         if not self._tensors:
             return function(self._caller.network, *args)
-        return functional_call(self._caller, self._tensors, (function, *args))
+        return functional_call(self._caller, self._tensors, (function, *args), tie_weights=False)

@@ -142,3 +142,29 @@ def test_casts_see_the_given_parameters():
         expected = call(loaded(net, values), images())
     assert torch.equal(away, expected) and torch.equal(own, again)
     assert not torch.equal(own, away)
+
+
+def test_a_layer_with_two_names_and_shared_matrices_stay_what_they_are():
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.third = nn.Linear(3, 3), nn.Linear(3, 3)
+            self.second = self.first
+            self.third.weight = self.first.weight
+
+        def forward(self, batch: Tensor) -> Tensor:
+            return self.third(self.second(self.first(batch).tanh()).tanh())
+
+    torch.manual_seed(0)
+    net, batch = Shared(), torch.randn(4, 3)
+    before = copy.deepcopy(net)
+    values = moved(net)
+    at = NetworkAt(net, values, keep_buffers=True)
+    found = torch.autograd.grad(at(lambda n: n(batch).square().sum()), at.leaves)
+    twin = loaded(net, values)
+    assert twin.second is twin.first and twin.third.weight is twin.first.weight
+    twin(batch).square().sum().backward()
+    for mine, theirs in zip(found, twin.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs.grad)
+    assert_same_state(net.state_dict(), before.state_dict())
+    assert net.second is net.first and all(p.grad is None for p in net.parameters())

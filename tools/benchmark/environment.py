@@ -26,7 +26,8 @@ def _git(*args: str) -> str:
 def commit() -> str:
     """Short hash of the commit, with ``+changes`` when library or configs differ from it."""
     found = _git('rev-parse', '--short', 'HEAD') or 'unknown'
-    changed = _git('status', '--porcelain', '--', 'mmdistill', 'configs')
+    library = ('mmdistill', 'configs', 'projects', ':!projects/*/benchmark', ':!projects/*/tests')
+    changed = _git('status', '--porcelain', '--', *library)
     return f'{found}+changes' if changed else found
 
 

@@ -2,6 +2,7 @@
 
 from mmkd.datasets import cifar as cifar_dataset
 from mmkd.datasets import digits, image_dataset, indexed, subsets, text_dataset
+from mmkd.datasets import tabular as tabular_dataset
 from mmkd.distillation import connectors, distiller
 from mmkd.distillation import hooks as distillation_hooks
 from mmkd.distillation.losses import attention_transfer, dkd, fitnet, rkd
@@ -42,6 +43,7 @@ __all__ = [
     'student_fusion',
     'subsets',
     'tabular',
+    'tabular_dataset',
     'teacher_cache',
     'teacher_intervention',
     'text_dataset',

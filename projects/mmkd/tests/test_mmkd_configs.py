@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 
 import mmkd.components  # noqa: F401
 from mmdistill.core.launch import read_config
@@ -14,7 +14,7 @@ from mmkd.registry import DATASETS, MODELS
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / 'configs').rglob('*.py'))
 WHOLE = [path for path in CONFIGS if path.parent.name != '_base_']
-FOLDER = WHOLE[0].parent
+FOLDER = Path(__file__).resolve().parents[1] / 'configs' / 'teacher_intervention'
 # what stands for the networks that are read from a folder
 SHAPES = {
     'bert-base': dict(),
@@ -51,7 +51,7 @@ def buildable(cfg, stem):
     """The model's config without files that are not there, and whether it is large."""
     model = Config(cfg.model.to_dict())
     large = False
-    for key in ('teacher', 'network'):
+    for key in ('teacher', 'network', 'student'):
         if key in model:
             model[key].pop('checkpoint', None)  # of a training that has not been
             large = model[key].pop('pretrained', None) is not None
@@ -61,15 +61,23 @@ def buildable(cfg, stem):
     return model, large
 
 
+def trained(wrapper):
+    """Number of entries that optimizers change."""
+    several = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    groups = [group for each in several for group in each.optimizer.param_groups]
+    return sum(p.numel() for group in groups for p in group['params'])
+
+
 @pytest.mark.parametrize('path', WHOLE, ids=lambda path: path.stem)
 def test_whole_configs_are_read_and_their_models_build(path):
     cfg = read_config(path)
     model, large = buildable(cfg, path.stem)
     with torch.device('meta' if large else 'cpu'):
         built = MODELS.build(model)
-    assert sum(each.numel() for each in built.parameters()) > 10**4
-    optimizer = build_optim_wrapper(built, cfg.optim_wrapper).optimizer
+    wrapper = build_optim_wrapper(built, cfg.optim_wrapper)
+    assert sum(each.numel() for each in built.parameters()) == trained(wrapper)
     if 'paramwise_cfg' in cfg.optim_wrapper:
+        optimizer = wrapper.optimizer
         spared = {
             id(p) for g in optimizer.param_groups if not g['weight_decay'] for p in g['params']
         }
@@ -83,6 +91,9 @@ def test_whole_configs_are_read_and_their_models_build(path):
         'ClassificationMetric',
         'ImageDataset',
         'BertAdam',
+        'Distiller',
+        'TGeoKD',
+        'CifarNet',
     }
     assert not ours & set(types(cfg.to_dict()))
     assert {each.split('.')[0] for each in types(cfg.to_dict()) if '.' in each} == {
@@ -105,6 +116,39 @@ def test_the_baseline_differs_in_the_interventions_alone(task):
     assert ti.optim_wrapper == qat.optim_wrapper and ti.train_dataloader == qat.train_dataloader
     differ = {key for key in ti.model if ti.model[key] != qat.model[key]}
     assert differ == {'schedule', 'intervention_steps'}
+
+
+# teacher, student: rate of CRD's protocol (0.01 for MobileNet and ShuffleNet)
+PAIRS = {
+    ('resnet56', 'resnet20'): 0.05,
+    ('resnet110', 'resnet32'): 0.05,
+    ('resnet32x4', 'resnet8x4'): 0.05,
+    ('wrn_40_2', 'wrn_16_2'): 0.05,
+    ('wrn_40_2', 'wrn_40_1'): 0.05,
+    ('vgg13', 'vgg8'): 0.05,
+    ('resnet32x4', 'ShuffleNetV1'): 0.01,
+    ('wrn_40_2', 'ShuffleNetV1'): 0.01,
+    ('vgg13', 'MobileNetV2'): 0.01,
+    ('ResNet50', 'MobileNetV2'): 0.01,
+    ('resnet32x4', 'ShuffleNetV2'): 0.01,
+}
+
+
+@pytest.mark.parametrize(('pair', 'rate'), PAIRS.items(), ids=str)
+def test_pairs_of_cifar100_follow_the_protocol(pair, rate):
+    teacher, student = (name.lower().replace('_', '-') for name in pair)
+    folder = FOLDER.parent / 'tgeo_kd'
+    cfg = read_config(folder / f'tgeo-kd_{teacher}-{student}_cifar100.py')
+    assert (cfg.model.teacher.name, cfg.model.student.name) == pair
+    optimizer, epoch = cfg.optim_wrapper.student.optimizer, math.ceil(45000 / 64)
+    assert (optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (rate, 0.9, 5e-4)
+    assert cfg.train_cfg.max_iters == 240 * epoch and cfg.train_dataloader.batch_size == 64
+    assert cfg.param_scheduler.student[0].milestones == [e * epoch for e in (150, 180, 210)]
+    assert cfg.model.temperature == 4.0 and cfg.train_cfg.meta_interval == 5
+    assert cfg.model.teacher.checkpoint.startswith(f'work_dirs/teacher_{teacher}_cifar100/')
+    taught = read_config(folder / f'teacher_{teacher}_cifar100.py')
+    assert taught.model.network.name == pair[0]
+    assert cfg.model.teacher.checkpoint.endswith(f'iter_{taught.train_cfg.max_iters}.pth')
 
 
 def test_every_task_of_glue_is_there():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -142,7 +143,7 @@ class SplitDataset(_Selected):
         super().__init__(dataset)
         train, meta = meta_split(self.labels, share, seed)
         if record is not None:
-            _record(Path(record), share, seed, len(self), meta)
+            _record(Path(record), share, seed, self.labels.numpy(), meta)
         self._select(train if part == 'train' else meta)
 
 
@@ -254,9 +255,10 @@ def _as_classes(labels: Labels | None, owner: str) -> np.ndarray:
     return found.astype(np.int64)
 
 
-def _record(path: Path, share: float, seed: int, samples: int, meta: np.ndarray) -> None:
+def _record(path: Path, share: float, seed: int, labels: np.ndarray, meta: np.ndarray) -> None:
     """Writes a split, or compares it with what was written."""
-    content = dict(share=share, seed=seed, samples=samples, meta=meta.tolist())
+    digest = hashlib.sha256(labels.tobytes()).hexdigest()
+    content = dict(share=share, seed=seed, samples=len(labels), labels=digest, meta=meta.tolist())
     if not path.exists():
         write_atomic(path, lambda file: file.write(json.dumps(content).encode()))
         return

@@ -20,6 +20,7 @@ from mmdistill.core.gradients import (
     loss_scale,
     mean_over_ranks_,
 )
+from mmdistill.core.modes import batch_norms, batch_statistics
 from mmkd.distillation.features import FeatureRecorder
 from mmkd.distillation.hypergradient import SOLVERS, Step, generators, head_inputs, influence
 from mmkd.distillation.knowledge import (
@@ -253,7 +254,7 @@ class Distiller(BaseModel):
             return super().train_step(data.get('train', data), optim_wrapper)
         if not isinstance(optim_wrapper, OptimWrapperDict):
             raise UserError(
-                f'{type(self.weighter).__name__} has parameters, which an optimizer of its own has: '
+                f'{type(self.weighter).__name__} has parameters and needs an optimizer of its own: '
                 "optim_wrapper=dict(constructor='mmkd.StudentFusionConstructor', student=dict("
                 'optimizer=...), fusion=dict(optimizer=...))'
             )
@@ -291,11 +292,14 @@ class Distiller(BaseModel):
                 log.update(self._direct_step(meta, fusion))
             else:
                 ready, clip = _ready(grads, scale, own)
+                known = {id(p): each for p, each in zip(params, ready, strict=True)}
+                # neither connectors nor the optimizer's order: it sorts parameters into groups
+                trained = [p for p in self.student.parameters() if p.requires_grad]
                 step = Step(
                     self.student,
                     own.optimizer,
-                    params,
-                    ready,
+                    trained,
+                    [known.get(id(p)) for p in trained],
                     train['inputs'],
                     k.teacher,
                     k.labels,
@@ -343,7 +347,7 @@ class Distiller(BaseModel):
 
     def _direct_step(self, meta: Mapping[str, Any], fusion: OptimWrapper) -> dict[str, Tensor]:
         """One step of the weighter along its own loss on held-out samples."""
-        with torch.no_grad():
+        with torch.no_grad(), batch_statistics(batch_norms(self.student)):
             k = self.knowledge(**meta)
         kd = distillation_per_sample(k.student.float(), k.teacher, k.temperature)
         ce = cross_entropy_per_sample(k.student.float(), k.labels)

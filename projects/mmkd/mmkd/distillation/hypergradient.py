@@ -38,7 +38,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmdistill.core.errors import UserError
-from mmdistill.core.functional_student import NetworkAt
+from mmdistill.core.functional_student import NetworkAt, places
 from mmdistill.core.gradients import Gradients, gradients, mean_over_ranks_
 from mmdistill.core.virtual_step import VirtualOptimizer
 from mmkd.distillation.knowledge import (
@@ -124,14 +124,20 @@ def logits_along(
     Raises:
         UserError: the student has an operation without a forward derivative.
     """
-    names = {id(each): name for name, each in student.named_parameters()}
-    tensors: dict[str, Tensor] = {name: each.clone() for name, each in student.named_buffers()}
+    tensors = {name: each.clone() for name, each in places(student, 'buffers').items()}
+    changes = {id(p): each for p, each in zip(params, direction, strict=True) if each is not None}
     with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
-        for param, change in zip(params, direction, strict=True):
-            if change is not None:
-                tensors[names[id(param)]] = forward_ad.make_dual(param.detach(), change)
+        duals = {
+            id(p): forward_ad.make_dual(p.detach(), changes[id(p)])
+            for p in params
+            if id(p) in changes
+        }
+        for name, each in places(student).items():
+            if id(each) in duals:
+                tensors[name] = duals[id(each)]
         try:
-            logits = functional_call(student, tensors, kwargs=dict(inputs)).logits
+            call = functional_call(student, tensors, kwargs=dict(inputs), tie_weights=False)
+            logits = call.logits
         except NotImplementedError as error:
             raise UserError(
                 f'{type(student).__name__} has an operation without a forward derivative: use '
@@ -339,11 +345,11 @@ def _last_layer(step: Step, inputs: Inputs, labels: Tensor, _: float, second: bo
 
 def _unroll(step: Step, inputs: Inputs, labels: Tensor, _: float, second: bool) -> Any:
     """Differentiates through the step itself."""
-    zero = torch.zeros(len(step.labels), device=step.teacher.device)
-    weights = zero.clone().requires_grad_(), zero.clone().requires_grad_()
     at = NetworkAt(step.student, list(step.params), keep_buffers=True)
-    with sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
+    with _elsewhere(step), sdpa_kernel(SDPBackend.MATH):  # others have no second derivative
         logits = at(lambda network: network(**step.inputs).logits)
+    zero = logits.detach().new_zeros(len(logits))
+    weights = zero.clone().requires_grad_(), zero.clone().requires_grad_()
     kd = distillation_per_sample(logits, step.teacher, step.temperature)
     ce = cross_entropy_per_sample(logits, step.labels)
     extra = (weights[0] * kd + weights[1] * ce).mean()

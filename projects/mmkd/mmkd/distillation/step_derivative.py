@@ -145,6 +145,8 @@ def differentiable_step(
         step = float(state.get('step', 0.0)) + 1
         first = beta1 * state.get('exp_avg', torch.zeros_like(here)) + (1 - beta1) * used
         second = beta2 * state.get('exp_avg_sq', torch.zeros_like(here)) + (1 - beta2) * used**2
-        spread = (second / (1 - beta2**step)).sqrt() + group['eps']
+        # the root has no slope at 0, where the first moment is 0 too
+        smallest = torch.finfo(second.dtype).tiny
+        spread = (second / (1 - beta2**step)).clamp(min=smallest).sqrt() + group['eps']
         moved.append(here - lr * (first / (1 - beta1**step)) / spread)
     return moved

@@ -1,4 +1,4 @@
-"""GLUE's metrics for mmengine's evaluator."""
+"""GLUE's metrics, and those of probabilities, for mmengine's evaluator."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
+from torch import Tensor
 
 from mmdistill.core.errors import UserError, did_you_mean
 from mmkd.evaluation import scores
@@ -14,14 +15,17 @@ from mmkd.registry import METRICS
 
 CLASSES = dict(accuracy=scores.accuracy, f1=scores.f1, mcc=scores.matthews)
 VALUES = dict(pearson=scores.pearson, spearman=scores.spearman)
+LOGITS = dict(auc=scores.auc, logloss=scores.logloss, top5=scores.top5)
 
 
 @METRICS.register_module()
 class ClassificationMetric(BaseMetric):
-    """Accuracy, F1, Matthews, Pearson and Spearman correlation, in percent.
+    """Scores in percent, and the log loss in nats.
 
     Args:
-        names: of :data:`CLASSES` or :data:`VALUES`; several are averaged as ``mean`` too,
+        names: of :data:`CLASSES` and :data:`LOGITS` (accuracy, F1, Matthews correlation, area under
+            the ROC curve, log loss, top-5 accuracy), or of :data:`VALUES` (Pearson and Spearman
+            correlation). Several of :data:`CLASSES` or :data:`VALUES` are averaged as ``mean`` too,
             as GLUE does for MRPC, QQP and STS-B.
         collect_device: see mmengine.
         prefix: see mmengine.
@@ -34,12 +38,12 @@ class ClassificationMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device, prefix)
-        known = {**CLASSES, **VALUES}
+        known = {**CLASSES, **VALUES, **LOGITS}
         for name in names:
             if name not in known:
                 near = did_you_mean(name, known)
                 raise UserError(f'metric {name!r} is not known{near}; known: {sorted(known)}')
-        if not names or (set(names) & set(CLASSES) and set(names) & set(VALUES)):
+        if not names or (set(names) & {*CLASSES, *LOGITS} and set(names) & set(VALUES)):
             raise UserError(f'names must be of classes or of values, got {list(names)}')
         self.names = tuple(names)
 
@@ -55,15 +59,32 @@ class ClassificationMetric(BaseMetric):
                 raise UserError('a metric needs labels: give the data set of val_dataloader label=')
             logits, label = sample['logits'].float().cpu(), float(sample['label'])
             found = float(logits.argmax()) if len(logits) > 1 else float(logits)
-            self.results.append((label, found))
+            kept = self._of_logits(logits) if set(self.names) & set(LOGITS) else None
+            self.results.append((label, found, kept))
 
-    def compute_metrics(self, results: list[tuple[float, float]]) -> dict[str, float]:
-        """Scores in percent."""
-        labels, found = np.array(results).T
-        if set(self.names) & set(CLASSES):
+    def _of_logits(self, logits: Tensor) -> np.ndarray:
+        """Logits of a sample."""
+        if len(logits) < 2:
+            raise UserError(
+                f'{list(self.names)} need the logits of two classes or more, got one output'
+            )
+        return logits.numpy()
+
+    def compute_metrics(
+        self, results: list[tuple[float, float, np.ndarray | None]]
+    ) -> dict[str, float]:
+        """Scores."""
+        labels, found = (np.array([each[n] for each in results]) for n in (0, 1))
+        if not set(self.names) & set(VALUES):
             labels, found = labels.astype(int), found.astype(int)
-        known = {**CLASSES, **VALUES}
-        values = {name: 100 * known[name](labels, found) for name in self.names}
-        if len(values) > 1:
-            values['mean'] = float(np.mean(list(values.values())))
+        values = {}
+        for name in self.names:
+            if name in LOGITS:
+                value = LOGITS[name](labels, np.stack([each[2] for each in results]).astype(float))
+            else:
+                value = {**CLASSES, **VALUES}[name](labels, found)
+            values[name] = value if name == 'logloss' else 100 * value
+        averaged = [value for name, value in values.items() if name not in LOGITS]
+        if len(averaged) > 1:
+            values['mean'] = float(np.mean(averaged))
         return values
