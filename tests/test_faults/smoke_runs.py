@@ -131,6 +131,16 @@ METHODS = dict(
         # moments of the second phase alone
         lambda saved: {int(each['step']) for each in saved['optimizer']['state'].values()} == {4},
     ),
+    tgeo=Method(
+        'projects/mmkd/configs/tgeo_kd/tgeo_smoke.py',
+        'mmkd.components',
+        lambda folder: None,  # its digits come with scikit-learn
+        lambda cfg, data: None,
+        lambda saved: (
+            int(saved['state_dict']['class_count'].sum()) > 0
+            and {int(e['step']) for e in saved['optimizer']['fusion']['state'].values()} == {3}
+        ),
+    ),
 )
 
 

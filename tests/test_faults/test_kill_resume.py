@@ -13,7 +13,10 @@ from smoke_runs import METHODS, data_of
 DRIVER = Path(__file__).with_name('kills.py')
 
 
-@pytest.mark.parametrize(('method', 'count'), [('hssda', 10), ('trs', 5), ('fst', 5), ('ti', 5)])
+COUNTS = dict(hssda=10, trs=5, fst=5, ti=5, tgeo=5)
+
+
+@pytest.mark.parametrize(('method', 'count'), COUNTS.items())
 def test_killed_and_resumed_equals_undisturbed(method, count, tmp_path):
     data = data_of(method, tmp_path)
     words = [method, str(data), str(tmp_path), str(count)]

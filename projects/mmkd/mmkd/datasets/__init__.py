@@ -1,1 +1,1 @@
-"""Texts and their labels: tables, tokenizers, data sets, batches."""
+"""Data sets: texts, images and tables, parts of them, and what is spoilt on purpose."""
