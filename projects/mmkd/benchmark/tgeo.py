@@ -132,6 +132,7 @@ def shorter(config: Path) -> dict[str, object]:
     if 'meta_begin' in known.train_cfg:
         options['train_cfg.meta_begin'] = 0
         options['param_scheduler.student.0.end'] = whole
+        options['param_scheduler.fusion.0.end'] = whole
     else:
         options['param_scheduler.0.end'] = whole
     return options

@@ -13,7 +13,7 @@ optim_wrapper = dict(
     student=_base_.optim_wrapper,
     fusion=dict(optimizer=dict(type='Adam', lr=1e-3, weight_decay=1e-4)),
 )
-param_scheduler = dict(_delete_=True, student=_base_.param_scheduler, fusion=[])
+param_scheduler = dict(_delete_=True, student=_base_.param_scheduler, fusion=_base_.param_scheduler)
 train_cfg = dict(
     type='mmkd.MetaTrainLoop',
     meta_dataloader=_base_.meta_dataloader,

@@ -13,9 +13,9 @@ model = dict(
     weighter=dict(type='mmkd.ConstantWeighter', ratio=0.9),
     temperature=4.0,
 )
-optim_wrapper = dict(optimizer=dict(type='AdamW', lr=5e-3, weight_decay=0.01))
-param_scheduler = [dict(type='PolyLR', power=1.0, eta_min=0.0, begin=0, end=600, by_epoch=False)]
-train_cfg = dict(type='mmdistill.IterTrainLoop', max_iters=600, val_interval=100)
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4))
+param_scheduler = [dict(type='PolyLR', power=1.0, eta_min=0.0, begin=0, end=1500, by_epoch=False)]
+train_cfg = dict(type='mmdistill.IterTrainLoop', max_iters=1500, val_interval=250)
 held_out = dict(
     type='mmkd.HeldOutValHook',
     dataloader=_base_.held_out_dataloader,
