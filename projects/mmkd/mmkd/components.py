@@ -1,7 +1,7 @@
 """Everything that a config can name; the registries import this module when they build."""
 
 from mmkd.datasets import cifar as cifar_dataset
-from mmkd.datasets import digits, image_dataset, indexed, subsets, text_dataset
+from mmkd.datasets import digits, drawn_table, image_dataset, indexed, subsets, text_dataset
 from mmkd.datasets import tabular as tabular_dataset
 from mmkd.distillation import connectors, distiller
 from mmkd.distillation import hooks as distillation_hooks
@@ -10,7 +10,14 @@ from mmkd.distillation.weighters import ada, annealing, constant, free_ratio, tg
 from mmkd.evaluation import metric
 from mmkd.intervention import diagnostics, hook, teacher_intervention
 from mmkd.loops import meta, two_step
-from mmkd.models import classifier, hugging_face, tabular, teacher_cache, timm_classifier
+from mmkd.models import (
+    classifier,
+    hugging_face,
+    mistaken,
+    tabular,
+    teacher_cache,
+    timm_classifier,
+)
 from mmkd.models.cifar import build as cifar_nets
 from mmkd.optim import bert_adam, student_fusion
 from mmkd.quant import quantizers, torchao_backend
@@ -29,6 +36,7 @@ __all__ = [
     'digits',
     'distillation_hooks',
     'distiller',
+    'drawn_table',
     'dkd',
     'fitnet',
     'free_ratio',
@@ -38,6 +46,7 @@ __all__ = [
     'indexed',
     'meta',
     'metric',
+    'mistaken',
     'quantizers',
     'rkd',
     'student_fusion',
