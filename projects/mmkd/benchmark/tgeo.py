@@ -265,8 +265,8 @@ GAIN = Gain(
             columns=COLUMNS,
             caption=(
                 'Accuracy on 4,000 rows of a drawn table of four overlapping clouds, another table '
-                'for every seed. 400 rows have labels, a tenth of them is noise; 200 others are held '
-                'out. The teacher has seen 8,000 rows, and is wrong about a fifth of all rows.'
+                'for every seed. 400 rows have labels, a tenth of them is noise; 200 others are '
+                'held out. The teacher has seen 8,000 rows, and is wrong about a fifth of all rows.'
             ),
         ),
         Further(
