@@ -41,7 +41,9 @@ def gain_table(result: dict) -> str:
     parts = []
     for each in gain.tables(result['summary']):
         cells = comparison(each.summary, each.columns)
-        table = [[f'**{c}**' if line[0] == each.method else c for c in line] for line in cells]
+        table = [
+            [f'**{c}**' if c and line[0] == each.method else c for c in line] for line in cells
+        ]
         parts += [markdown_table(table), each.caption]
     parts[-1] += f' {kind.capitalize()}. {origin(result)}'
     return '\n\n'.join(parts)

@@ -52,7 +52,7 @@ class Distiller(BaseModel):
         weighter: rule for a and b, see :mod:`mmkd.distillation.weighters`.
         temperature: t.
         losses: further losses, see :mod:`mmkd.distillation.losses`.
-        num_classes: C; None asks the weighter, or the first batch with class means.
+        num_classes: C; None asks the weighter. Only class means need it.
         teacher_dtype: of the teacher's parameters, ``'bfloat16'`` say.
         solver: how the held-out loss reaches the weights, see
             :mod:`mmkd.distillation.hypergradient`; ``'direct'`` is the second published release,
