@@ -1,7 +1,15 @@
 """Everything that a config can name; the registries import this module when they build."""
 
 from mmkd.datasets import cifar as cifar_dataset
-from mmkd.datasets import digits, drawn_table, image_dataset, indexed, subsets, text_dataset
+from mmkd.datasets import (
+    digits,
+    drawn_table,
+    image_dataset,
+    image_folder,
+    indexed,
+    subsets,
+    text_dataset,
+)
 from mmkd.datasets import tabular as tabular_dataset
 from mmkd.distillation import connectors, distiller
 from mmkd.distillation import hooks as distillation_hooks
@@ -43,6 +51,7 @@ __all__ = [
     'hook',
     'hugging_face',
     'image_dataset',
+    'image_folder',
     'indexed',
     'meta',
     'metric',

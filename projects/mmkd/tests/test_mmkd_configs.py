@@ -54,6 +54,8 @@ def buildable(cfg, stem):
     for key in ('teacher', 'network', 'student'):
         if key in model:
             model[key].pop('checkpoint', None)  # of a training that has not been
+            model[key].get('network', {}).pop('checkpoint', None)
+            model[key].get('options', {}).pop('checkpoint_path', None)
             large = model[key].pop('pretrained', None) is not None
             if large:
                 shape = SHAPES[stem.split('_')[1]]

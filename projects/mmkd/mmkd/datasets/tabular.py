@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,16 @@ def fit_statistics(
     return Statistics(offset, np.where(scale == 0, 1.0, scale), ids)
 
 
+def hashed(words: Iterable[str], buckets: int) -> dict[str, int]:
+    """Ids of words by a hash, which is the same on every machine.
+
+    Args:
+        words: of a column.
+        buckets: number of ids.
+    """
+    return {word: FIRST + zlib.crc32(word.encode()) % buckets for word in words}
+
+
 @DATASETS.register_module()
 class TabularDataset(Dataset):
     """Rows of a CSV file as numbers and ids of words, kept in memory.
@@ -155,6 +166,8 @@ class TabularDataset(Dataset):
             and student together, so that both see the same inputs.
         scaling: see :func:`fit_statistics`.
         min_count: see there.
+        buckets: words with an id get one of so many by a hash instead, so that cardinalities are
+            known before the table is read: ``2 + buckets`` for every categorical column.
         cache_dir: folder in which what was read is kept for the next time.
         data_root: folder of all files that are not absolute.
 
@@ -180,9 +193,12 @@ class TabularDataset(Dataset):
         fit_rows: str | None = None,
         scaling: str | None = 'minmax',
         min_count: int = 1,
+        buckets: int | None = None,
         cache_dir: str | None = None,
         data_root: str = '',
     ) -> None:
+        if buckets is not None and buckets < 1:
+            raise UserError(f'buckets must be at least 1, got {buckets}')
         if fit_rows not in ('train', 'all', None):
             raise UserError(f'fit_rows must be train, all or None, got {fit_rows!r}')
         if split is None and part is not None:
@@ -203,13 +219,18 @@ class TabularDataset(Dataset):
         if split is not None:
             rows = split_rows(len(rows), split, shares, seed, part, teacher_share)
         self.statistics = fit_statistics(fitted, seen, scaling, min_count)
+        if buckets is not None:
+            self.statistics = replace(
+                self.statistics,
+                ids=[hashed(words, buckets) for words in self.statistics.ids],
+            )
         self.numeric = torch.from_numpy(self._scaled(table.numeric[rows]))
         self.categories = torch.from_numpy(self._ids(table, rows))
         self.labels = torch.from_numpy(table.labels[rows])
         self.metainfo: dict[str, Any] = dict(
             classes=names,
             numeric=self.numeric.shape[1],
-            cardinalities=[FIRST + len(each) for each in self.statistics.ids],
+            cardinalities=[FIRST + (buckets or len(each)) for each in self.statistics.ids],
         )
 
     def _scaled(self, values: np.ndarray) -> np.ndarray:

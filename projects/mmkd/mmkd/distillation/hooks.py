@@ -52,6 +52,7 @@ def class_means(
     batch_size: int,
     device: torch.device | str = 'cpu',
     temperature: float = 1.0,
+    workers: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Mean probabilities of a teacher over the samples of each class (arXiv:2312.15112, Eq. 9).
 
@@ -65,6 +66,7 @@ def class_means(
         batch_size: of the passes.
         device: where the teacher runs.
         temperature: of the probabilities.
+        workers: processes that read samples.
 
     Returns:
         Means ``(C, C)``, rows of 1 / C for classes without a sample, and numbers of samples
@@ -73,7 +75,9 @@ def class_means(
     rank, world = get_dist_info()
     part = Subset(dataset, range(rank, len(dataset), world))
     # a generator of its own: a loader draws from the global one, which a resumed training restored
-    loader = DataLoader(part, batch_size, collate_fn=collate, generator=torch.Generator())
+    loader = DataLoader(
+        part, batch_size, collate_fn=collate, num_workers=workers, generator=torch.Generator()
+    )
     sums = torch.zeros(num_classes, num_classes, dtype=torch.float64, device=device)
     counts = torch.zeros(num_classes, dtype=torch.float64, device=device)
     for number, batch in enumerate(loader):
@@ -128,6 +132,7 @@ class ClassMeanHook(Hook):
             self.batch_size,
             model.class_mean.device,
             getattr(model.weighter, 'feature_temperature', 1.0),
+            loader.num_workers,
         )
         model.class_mean.copy_(means)
         model.class_count.copy_(counts)

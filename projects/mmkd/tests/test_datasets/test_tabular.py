@@ -354,3 +354,26 @@ def test_mistakes_in_a_config_are_named(tmp_path):
     refused("fit_rows must be .*'val'", path, fit_rows='val')
     write(path, table(), 'size,size,town,tree,kind')
     refused("two columns are called 'size'", path)
+
+
+def test_hashed_words_have_known_cardinalities_and_rare_ones_stay_rare(tmp_path):
+    path = write(tmp_path / 'a.csv', table())
+    plain = TabularDataset(path, **COLUMNS, split=None)
+    few = TabularDataset(path, **COLUMNS, split=None, buckets=2, min_count=1)
+    assert few.metainfo['cardinalities'] == [4, 4]
+    again = TabularDataset(
+        write(tmp_path / 'b.csv', table()[::-1]), **COLUMNS, split=None, buckets=2
+    )
+    assert torch.equal(again.categories.flip(0), few.categories)
+    assert set(few.categories.unique().tolist()) <= {0, 1, 2, 3}
+    missing = plain.categories == 1
+    assert torch.equal(few.categories == 1, missing)
+    # one bucket per word of the plain ids
+    for column in range(2):
+        pairs = set(zip(plain.categories[:, column].tolist(), few.categories[:, column].tolist(),
+                        strict=True))  # fmt: skip
+        assert len(pairs) == len(plain.categories[:, column].unique())
+    rare = TabularDataset(path, **COLUMNS, split=None, buckets=2, min_count=1000)
+    assert set(rare.categories.unique().tolist()) <= {0, 1}
+    with pytest.raises(UserError, match='buckets must be at least 1, got 0'):
+        TabularDataset(path, **COLUMNS, buckets=0)
