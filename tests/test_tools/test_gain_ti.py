@@ -28,7 +28,7 @@ def test_rows_curves_and_last_line(gain):
     assert code == 0
     assert said.splitlines()[-1] == 'gain ti: TI-G 70.9 vs QAT + KD 60.9 (+10.0 accuracy)'
     rows = {(row['key'], row['seed']): row for row in found['rows']}
-    assert len(rows) == len(found['rows']) == 2 * 20
+    assert len(rows) == len(found['rows']) == 2 * 24
     for (key, _), row in rows.items():
         (early, half), (last, value) = row['curve']
         assert half == value / 2 and value == row['metrics']['accuracy'] and early == last // 2, key
@@ -73,7 +73,7 @@ def test_all_students_of_a_budget_have_equal_terms(ti, config_of_job, tmp_path, 
         for schedule, length in phases:
             assert schedule[0].begin == 0 and schedule[0].end == schedule[1].begin
             assert schedule[1].end == length
-    assert {len(found) for found in terms.values()} == {2, 5} and len(terms) == 6
+    assert {len(found) for found in terms.values()} == {2, 5} and len(terms) == 8
     for found in terms.values():
         assert all(each == found[0] for each in found)
 

@@ -116,10 +116,11 @@ def length_options(config: Path, budget: float, scale: float = 1.0) -> dict[str,
         options.update({'train_cfg.first_iters': first, 'model.intervention_steps': first})
     for where, length, former in phases:
         given = cfg.second_scheduler if where.startswith('train') else known.param_scheduler
+        begin = 0
         for number, each in enumerate(given):
-            begin, end = (round(length * each[key] / former) for key in ('begin', 'end'))
             options[f'{where}.{number}.begin'] = begin
-            options[f'{where}.{number}.end'] = max(begin + 1, end)
+            begin = max(begin + 1, round(length * each['end'] / former))
+            options[f'{where}.{number}.end'] = begin
     return options
 
 

@@ -1,6 +1,7 @@
 """What TGeo-KD is for: it sees through a teacher that is sometimes wrong. And what it keeps."""
 
 import weakref
+from functools import partial
 
 import pytest
 import torch
@@ -31,9 +32,15 @@ class Bayes(torch.nn.Module):
         return Classified(-gaps / (2 * SPREAD**2))
 
 
-def trained(seed, weighter, held_out=True, iterations=600):
+def _all(wrapper):
+    """Optimizer wrappers, of one or two."""
+    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+
+
+def trained(seed, make, held_out=True, iterations=600):
     """Accuracy on the test rows, and mean ratios where the teacher is wrong and right."""
     torch.manual_seed(seed)
+    weighter = make()
     train, test = DrawnTable('train', 600, seed=seed), DrawnTable('test', 4000, seed=seed)
     teacher = MistakenNetwork(Bayes(train.centres), share=0.2, seed=seed)
     model = Distiller(TabularMLP(8, (16,), num_classes=CLASSES), teacher, weighter, temperature=2.0)
@@ -52,7 +59,11 @@ def trained(seed, weighter, held_out=True, iterations=600):
         chosen = torch.randint(low, high, (64,))
         return dict(inputs=dict(numeric=train.rows[chosen]), labels=train.labels[chosen])
 
-    for _ in range(iterations):
+    groups = [each.optimizer.param_groups[0] for each in _all(wrapper)]
+    rates = [group['lr'] for group in groups]
+    for number in range(iterations):
+        for group, rate in zip(groups, rates, strict=True):
+            group['lr'] = rate * (1 - number / iterations)
         meta = batch(400, 600) if held_out else None
         data = dict(train=batch(0, 400), meta=meta)
         model.train_step(data if model.own_step else data['train'], wrapper)
@@ -69,12 +80,12 @@ def test_a_wrong_teacher_gets_smaller_ratios_and_the_student_gains():
     """Fact: at least 0.1 between the ratios, and at most 0.5 below the best fixed ratio."""
     seeds, learned, constant = range(3), [], []
     for seed in seeds:
-        found, wrong, right = trained(seed, TGeoKD(CLASSES))
+        found, wrong, right = trained(seed, lambda: TGeoKD(CLASSES))
         assert right - wrong > 0.1
         learned.append(found)
-        constant.append(trained(seed, TGeoKD(CLASSES, learned=None))[0])
+        constant.append(trained(seed, lambda: TGeoKD(CLASSES, learned=None))[0])
     fixed = [
-        sum(trained(seed, ConstantWeighter(ratio))[0] for seed in seeds) / len(seeds)
+        sum(trained(seed, partial(ConstantWeighter, ratio))[0] for seed in seeds) / len(seeds)
         for ratio in (0.1, 0.3, 0.5, 0.7, 0.9)
     ]
     mean = sum(learned) / len(seeds)
@@ -82,7 +93,7 @@ def test_a_wrong_teacher_gets_smaller_ratios_and_the_student_gains():
 
 
 def test_the_training_loss_lets_ratios_collapse():
-    found, wrong, right = trained(0, TGeoKD(CLASSES, learned='training'))
+    found, wrong, right = trained(0, lambda: TGeoKD(CLASSES, learned='training'))
     assert max(wrong, right) < 0.05
 
 
