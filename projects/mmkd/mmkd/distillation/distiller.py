@@ -296,17 +296,17 @@ class Distiller(BaseModel):
                 # neither connectors nor the optimizer's order: it sorts parameters into groups
                 trained = [p for p in self.student.parameters() if p.requires_grad]
                 step = Step(
-                    self.student,
-                    own.optimizer,
-                    trained,
-                    [known.get(id(p)) for p in trained],
-                    train['inputs'],
-                    k.teacher,
-                    k.labels,
-                    k.temperature,
-                    state,
-                    seen[-1] if seen else None,
-                    clip,
+                    student=self.student,
+                    optimizer=own.optimizer,
+                    params=trained,
+                    grads=[known.get(id(p)) for p in trained],
+                    inputs=train['inputs'],
+                    teacher=k.teacher,
+                    labels=k.labels,
+                    temperature=k.temperature,
+                    generators=state,
+                    head_inputs=seen[-1] if seen else None,
+                    clip=clip,
                 )
                 log.update(self._meta_step(step, meta, weights, fusion))
         elif jointly:

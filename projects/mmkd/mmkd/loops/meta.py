@@ -102,6 +102,13 @@ def _split_of(dataset: Any) -> SplitDataset | None:
     return dataset
 
 
+def _innermost(dataset: Any) -> Any:
+    """The data set that all wrappers read."""
+    while hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    return dataset
+
+
 def check_disjoint(train: Dataset, meta: Dataset) -> None:
     """Refuses parts of one data set that share samples.
 
@@ -113,6 +120,13 @@ def check_disjoint(train: Dataset, meta: Dataset) -> None:
         UserError: they do.
     """
     mine, theirs = _split_of(train), _split_of(meta)
+    if theirs is not None and mine is None:
+        sources = [_innermost(train), _innermost(meta)]
+        if type(sources[0]) is type(sources[1]) and len(sources[0]) == len(sources[1]):
+            raise UserError(
+                'train_dataloader has all samples, those of meta_dataloader included: give it '
+                "SplitDataset with the same share and seed, part='train'"
+            )
     if mine is None or theirs is None or len(mine.dataset) != len(theirs.dataset):
         return
     shared = set(map(int, mine.indices)) & set(map(int, theirs.indices))

@@ -177,6 +177,10 @@ def test_parts_are_found_within_other_data_sets():
     test = SplitDataset(dict(given, split='test'), 0.1, 1, 'meta')
     assert len(test.dataset) != len(train.dataset)
     check_disjoint(wrapped, test)
+    whole = DATASETS.build(dict(type='mmkd.IndexedDataset', dataset=dict(given)))
+    with pytest.raises(UserError, match='train_dataloader has all samples, those of meta_data'):
+        check_disjoint(whole, meta)
+    check_disjoint(whole, test)
 
 
 class Nothing(torch.utils.data.Dataset):
