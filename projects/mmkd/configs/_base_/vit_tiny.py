@@ -1,11 +1,11 @@
-# A ViT of four layers of width 96 on 64 patches of 32x32 images.
+# A ViT of four layers of width 96 on 16 patches of 32x32 images.
 network = dict(
     type='mmkd.HFClassifier',
     task='image',
     family='vit',
     config=dict(
         image_size=32,
-        patch_size=4,
+        patch_size=8,
         hidden_size=96,
         num_hidden_layers=4,
         num_attention_heads=3,
