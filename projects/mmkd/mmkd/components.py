@@ -1,5 +1,6 @@
 """Everything that a config can name; the registries import this module when they build."""
 
+from mmkd.augment import dsa
 from mmkd.datasets import cifar as cifar_dataset
 from mmkd.datasets import (
     digits,
@@ -7,6 +8,7 @@ from mmkd.datasets import (
     image_dataset,
     image_folder,
     indexed,
+    prepared,
     subsets,
     text_dataset,
 )
@@ -17,7 +19,9 @@ from mmkd.distillation.losses import attention_transfer, dkd, fitnet, rkd
 from mmkd.distillation.weighters import ada, annealing, constant, free_ratio, tgeo_kd, wsld
 from mmkd.evaluation import metric
 from mmkd.intervention import diagnostics, hook, teacher_intervention
-from mmkd.loops import meta, two_step
+from mmkd.loops import experts, from_scratch, meta, two_step
+from mmkd.matching import hooks as matching_hooks
+from mmkd.matching import segments, synthetic
 from mmkd.models import (
     classifier,
     hugging_face,
@@ -27,6 +31,7 @@ from mmkd.models import (
     timm_classifier,
 )
 from mmkd.models.cifar import build as cifar_nets
+from mmkd.models.condensation import build as condensation_nets
 from mmkd.optim import bert_adam, student_fusion
 from mmkd.quant import quantizers, torchao_backend
 
@@ -38,6 +43,7 @@ __all__ = [
     'cifar_dataset',
     'cifar_nets',
     'classifier',
+    'condensation_nets',
     'connectors',
     'constant',
     'diagnostics',
@@ -46,20 +52,27 @@ __all__ = [
     'distiller',
     'drawn_table',
     'dkd',
+    'dsa',
+    'experts',
     'fitnet',
     'free_ratio',
+    'from_scratch',
     'hook',
     'hugging_face',
     'image_dataset',
     'image_folder',
     'indexed',
+    'matching_hooks',
     'meta',
     'metric',
     'mistaken',
+    'prepared',
     'quantizers',
     'rkd',
+    'segments',
     'student_fusion',
     'subsets',
+    'synthetic',
     'tabular',
     'tabular_dataset',
     'teacher_cache',

@@ -4,6 +4,7 @@
 it import the packages that the registries name.
 """
 
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
@@ -24,6 +25,7 @@ def _child(name: str, parent: Registry) -> Registry:
 
 MODELS = _child('model', MMENGINE_MODELS)
 TASK_UTILS = _child('task util', MMENGINE_TASK_UTILS)
+DATA_SAMPLERS = _child('data sampler', MMENGINE_DATA_SAMPLERS)
 DATASETS = _child('dataset', MMENGINE_DATASETS)
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS)
 FUNCTIONS = _child('function', MMENGINE_FUNCTIONS)

@@ -1,0 +1,16 @@
+# 5000 images of CIFAR-10 to train with, a tenth of them held out, 2000 to test; whitened, in
+# memory. The network is a quarter as wide as usual.
+data_root = '{{$MMDISTILL_DATA:data}}/'
+images = dict(type='mmkd.ImageDataset', data_root=data_root, path='cifar10_subset.zip')
+whole = dict(images, split='train', per_class=500)
+split = dict(type='mmkd.SplitDataset', dataset=whole, share=0.1)
+zca = dict(fit=dict(split, part='train'), eps=0.1, cache='work_dirs/zca/cifar10_subset.npz')
+real_train = dict(type='mmkd.PreparedImages', dataset=dict(split, part='train'), zca=zca)
+real_held_out = dict(type='mmkd.PreparedImages', dataset=dict(split, part='meta'), zca=zca)
+real_test = dict(type='mmkd.PreparedImages', dataset=dict(images, split='test'), zca=zca)
+network = dict(
+    type='mmkd.CondensationNet',
+    name='ConvNet',
+    num_classes=10,
+    width=32,
+)

@@ -1,0 +1,8 @@
+# Matching on cifar10-subset: experts, images and networks.
+# First: experts_convnet_cifar10-subset.py.
+_base_ = ['./matching.py', './cifar10_subset_real.py']
+experts = 'work_dirs/experts_convnet_cifar10-subset/trajectories'
+model = dict(network=_base_.network, experts=experts, source=_base_.real_train)
+train_dataloader = dict(dataset=dict(experts=experts))
+val_dataloader = dict(dataset=_base_.real_held_out)
+test_dataloader = dict(dataset=_base_.real_test)

@@ -1,0 +1,7 @@
+# Matching on cifar10: experts, images and networks. First: experts_convnet_cifar10.py.
+_base_ = ['./matching.py', './cifar10_real.py']
+experts = 'work_dirs/experts_convnet_cifar10/trajectories'
+model = dict(network=_base_.network, experts=experts, source=_base_.real_train)
+train_dataloader = dict(dataset=dict(experts=experts))
+val_dataloader = dict(dataset=_base_.real_held_out)
+test_dataloader = dict(dataset=_base_.real_test)

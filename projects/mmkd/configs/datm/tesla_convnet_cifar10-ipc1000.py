@@ -1,0 +1,3 @@
+# DATM's setting with the gradient of TESLA (arXiv:2211.10586), which leaves the Hessian out.
+_base_ = ['./datm_convnet_cifar10-ipc1000.py']
+model = dict(engine='tesla')

@@ -1,0 +1,1 @@
+"""Augmentation of batches on their device, as a function of recorded numbers."""

@@ -1,0 +1,1 @@
+"""Networks that are trained to be imitated: their optimizer, their trajectories on disk."""

@@ -1,0 +1,1 @@
+"""Data sets distilled by matching the trajectories of experts."""

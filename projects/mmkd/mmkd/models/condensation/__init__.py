@@ -1,0 +1,1 @@
+"""Networks that the literature on dataset condensation trains and evaluates with."""
