@@ -26,6 +26,7 @@ from benchmark.steps import (
 from benchmark.timing import Operation, interleaved
 from torch import Tensor
 
+LARGER = 'bert-small_sst2'
 UNAVOIDABLE = ('student forward + backward', 'teacher forward')
 PLAIN = 'straightforward form'
 STEP = 'train step'
@@ -124,7 +125,7 @@ def measure_speed(args: argparse.Namespace, report: Any) -> Any:
         if why := data.missing():
             raise SystemExit(f'speed: {why}')
     for device in quiet_devices(args):
-        for task in (SENTENCES, IMAGES):
+        for task in (SENTENCES, LARGER, IMAGES):
             bench = Workbench(task, device, 1 if args.quick else 2)
             name = f'{device}, {task}'
             found = timed(

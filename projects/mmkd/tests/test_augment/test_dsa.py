@@ -174,19 +174,26 @@ def spread(values, low, high):
 
 
 @pytest.mark.parametrize(
-    'family, limits',
+    'options, limits',
     [
-        ('color', dict(brightness=(-0.5, 0.5), saturation=(0, 2), contrast=(0.5, 1.5))),
-        ('scale', dict(down=(1 / 1.2, 1.2), right=(1 / 1.2, 1.2))),
-        ('rotate', dict(angle=(-math.pi / 12, math.pi / 12))),
+        ({}, dict(brightness=(-0.5, 0.5), saturation=(0, 2), contrast=(0.5, 1.5))),
+        (
+            dict(brightness=0.4, saturation=3, contrast=0.2),
+            dict(brightness=(-0.2, 0.2), saturation=(0, 3), contrast=(0.2, 1.2)),
+        ),
+        ({}, dict(down=(1 / 1.2, 1.2), right=(1 / 1.2, 1.2))),
+        (dict(scale=4), dict(down=(0.25, 4), right=(0.25, 4))),
+        ({}, dict(angle=(-math.pi / 12, math.pi / 12))),
+        (dict(rotate=90), dict(angle=(-math.pi / 2, math.pi / 2))),
     ],
 )
-def test_numbers_are_uniform_within_the_strengths_and_independent(family, limits):
-    _, record = drawn(family, 4000)
+def test_numbers_are_uniform_within_the_strengths_and_independent(options, limits):
+    family = dict(brightness='color', down='scale', angle='rotate')[min(limits)]
+    _, record = drawn(family, 4000, **options)
     assert set(record.values) == set(limits)
     for name, (low, high) in limits.items():
         assert spread(record.values[name], low, high), name
-    alike = torch.corrcoef(torch.stack([*record.values.values(), torch.rand(4000)]))
+    alike = torch.corrcoef(torch.stack([*record.values.values(), torch.linspace(0, 1, 4000)]))
     assert float((alike - torch.eye(len(alike))).abs().max()) < 0.08
 
 

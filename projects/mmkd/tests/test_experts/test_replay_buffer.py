@@ -171,6 +171,17 @@ def test_other_experts_are_not_mixed_into_a_store(tmp_path):
         import_buffers(files, tmp_path / 'store', Net(), dict(data='x'))
 
 
+def test_an_expert_that_another_process_imports_is_left_to_it(tmp_path):
+    files, flat = save(tmp_path / 'old', buffers()), FlatNetwork(Net())
+    sizes = (5, 2, flat.size, flat.buffer_size, flat.names, flat.shapes)
+    store = TrajectoryStore.create_or_open(tmp_path / 'store', ABOUT, *sizes)
+    with store.claim(1), pytest.raises(UserError, match='another process writes expert 1; import'):
+        import_buffers(files, tmp_path / 'store', Net(), ABOUT)
+    assert store.finished() == [0] and store.written(1) == 0
+    import_buffers(files, tmp_path / 'store', Net(), ABOUT)
+    assert store.unfinished() == []
+
+
 def spoil(contents, file=1, expert=1, snapshot=None, parameter=None, value=None):
     """Replaces an expert, a snapshot or a parameter."""
     path = [contents[file], expert, snapshot, parameter]

@@ -269,6 +269,23 @@ def test_claims_exclude_other_stores_of_the_process_and_outlive_them(folder):
         assert mine
 
 
+def _claims_when_told(pipe, store, expert):
+    """Whether a process gets an expert that its parent had when it was made."""
+    pipe.recv()
+    with store.claim(expert) as mine:
+        pipe.send(mine)
+
+
+def test_a_forked_process_does_not_think_that_it_has_the_claims_of_its_parent(folder):
+    store = make(folder)
+    with store.claim(0) as mine:
+        process, pipe = child(_claims_when_told, store, 0)
+        assert mine
+    pipe.send('free')
+    assert pipe.recv()
+    process.join()
+
+
 def test_claims_end_with_an_error(folder):
     store = make(folder)
     with pytest.raises(KeyError), store.claim(0):
@@ -311,25 +328,27 @@ def test_file_systems_without_locks(folder, monkeypatch):
 
 
 def _writes(pipe, folder, stop):
-    """Writes expert 0, then waits to be killed: in the middle of row 1, or before the end."""
+    """Writes expert 0, then waits to be killed: in the middle of a row, or before the end."""
     store = TrajectoryStore.open(folder)
+    if stop == 'again':
+        fill(store, 0)
     put = store._put
 
     def half(name, place, row, **rest):
-        if stop == 'row' and (name, place) == ('theta', (0, 1)):
+        if stop != 'end' and (name, place) == ('theta', (0, 1)):
             put(name, place, row[:3], **rest)
             pipe.send('stopped')
             pipe.poll(30)
         put(name, place, row, **rest)
 
     store._put = half
-    fill(store, 0)
+    fill(store, 0, [1] if stop == 'again' else [0, 1, 2])
     pipe.send('stopped')
     pipe.poll(30)
     store.finish(0)
 
 
-@pytest.mark.parametrize(('stop', 'whole'), [('row', 1), ('end', 3)])
+@pytest.mark.parametrize(('stop', 'whole'), [('row', 1), ('again', 1), ('end', 3)])
 def test_killed_in_the_middle(folder, stop, whole):
     process, pipe = child(_writes, folder, stop)
     assert pipe.recv() == 'stopped'
