@@ -82,6 +82,26 @@ def ti_paths(cfg: Config, data: Path) -> None:
         loader.dataset.data_root = str(data)
 
 
+def datm_data(folder: Path) -> None:
+    """Trains the experts of the smoke config."""
+    from mmdistill.core import launch
+    from mmkd.experts.running import run_experts
+    from mmkd.experts.training import ExpertRecipe
+    from mmkd.registry import DATASETS
+
+    importlib.import_module('mmkd.components')
+    cfg = launch.read_config(ROOT / 'projects/mmkd/configs/datm/experts_tiny_digits.py')
+    known = cfg.train_cfg
+    recipe = ExpertRecipe(cfg.model.network, known.epochs, cfg.train_dataloader.batch_size, lr=0.05)
+    data = DATASETS.build(cfg.train_dataloader.dataset)
+    run_experts(recipe, data, None, folder / 'trajectories', known.experts)
+
+
+def datm_paths(cfg: Config, data: Path) -> None:
+    """Lets the config find them."""
+    cfg.model.experts = cfg.train_dataloader.dataset.experts = f'{data}/trajectories'
+
+
 @dataclass(frozen=True)
 class Method:
     """A method as the suites need it.
@@ -139,6 +159,15 @@ METHODS = dict(
         lambda saved: (
             int(saved['state_dict']['class_count'].sum()) > 0
             and {int(e['step']) for e in saved['optimizer']['fusion']['state'].values()} == {3}
+        ),
+    ),
+    datm=Method(
+        'projects/mmkd/configs/datm/datm_smoke.py',
+        'mmkd.components',
+        datm_data,
+        datm_paths,
+        lambda saved: all(
+            each['momentum_buffer'].abs().max() > 0 for each in saved['optimizer']['state'].values()
         ),
     ),
 )

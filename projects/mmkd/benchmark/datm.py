@@ -326,7 +326,7 @@ GAIN = Gain(
             columns=COLUMNS,
             caption=(
                 'The same on 2,000 test images of CIFAR-10: three experts of 12 epochs on 4,500 '
-                'images, a network a quarter as wide as usual, 100 iterations.'
+                'images, a network an eighth as wide as usual, 100 iterations.'
             ),
         )
     ],

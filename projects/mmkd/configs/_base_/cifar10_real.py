@@ -1,7 +1,9 @@
 # CIFAR-10 as published, whitened, in memory; a fiftieth of the training images is held out:
 # synthetic images are chosen by it, and experts do not learn it.
 data_root = '{{$MMDISTILL_DATA:data}}/'
-images = dict(type='mmkd.CifarDataset', data_root=data_root, name='cifar10')
+# whitening is that of pixels in [0, 1]
+pixels = dict(mean=(0, 0, 0), std=(255, 255, 255))
+images = dict(type='mmkd.CifarDataset', data_root=data_root, name='cifar10', **pixels)
 whole = dict(images, split='train')
 split = dict(type='mmkd.SplitDataset', dataset=whole, share=0.02)
 zca = dict(fit=dict(split, part='train'), eps=0.1, cache='work_dirs/zca/cifar10.npz')

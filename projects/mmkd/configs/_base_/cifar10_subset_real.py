@@ -1,7 +1,9 @@
 # 5000 images of CIFAR-10 to train with, a tenth of them held out, 2000 to test; whitened, in
-# memory. The network is a quarter as wide as usual.
+# memory. The network is an eighth as wide as usual.
 data_root = '{{$MMDISTILL_DATA:data}}/'
-images = dict(type='mmkd.ImageDataset', data_root=data_root, path='cifar10_subset.zip')
+# whitening is that of pixels in [0, 1]
+pixels = dict(mean=(0, 0, 0), std=(255, 255, 255))
+images = dict(type='mmkd.ImageDataset', data_root=data_root, path='cifar10_subset.zip', **pixels)
 whole = dict(images, split='train', per_class=500)
 split = dict(type='mmkd.SplitDataset', dataset=whole, share=0.1)
 zca = dict(fit=dict(split, part='train'), eps=0.1, cache='work_dirs/zca/cifar10_subset.npz')
@@ -12,5 +14,5 @@ network = dict(
     type='mmkd.CondensationNet',
     name='ConvNet',
     num_classes=10,
-    width=32,
+    width=16,
 )

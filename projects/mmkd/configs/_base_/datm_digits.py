@@ -25,4 +25,15 @@ default_hooks = dict(checkpoint=dict(interval=50))
 val_dataloader = dict(dataset=_base_.real_held_out)
 val_cfg = dict(epochs=300, runs=3, augment=None)
 test_dataloader = dict(dataset=_base_.real_test)
-test_cfg = dict(epochs=300, runs=3, augment=None)
+test_cfg = dict(
+    epochs=300,
+    runs=3,
+    augment=None,
+    networks=dict(
+        ConvNet=_base_.network,
+        ConvNetBN=dict(_base_.network, name='ConvNetBN'),
+        MLP=dict(
+            type='mmkd.CondensationNet', name='MLP', num_classes=10, image_size=8, in_channels=1
+        ),
+    ),
+)

@@ -11,3 +11,10 @@ model = dict(
 train_dataloader = dict(dataset=dict(experts=experts))
 val_dataloader = dict(dataset=_base_.real_held_out)
 test_dataloader = dict(dataset=_base_.real_test)
+network_names = ('ConvNet', 'ConvNetBN', 'AlexNet', 'VGG11', 'ResNet18', 'MLP', 'LeNet')
+test_cfg = dict(
+    networks={
+        name: dict(type='mmkd.CondensationNet', name=name, num_classes=200, image_size=64)
+        for name in network_names
+    }
+)

@@ -1,4 +1,4 @@
-# Three experts of a quarter of the usual width, 12 epochs each.
+# Three experts of an eighth of the usual width, 12 epochs each.
 _base_ = ['../_base_/experts.py', '../_base_/cifar10_subset_real.py']
 model = dict(type='mmkd.Classifier', network=_base_.network)
 optim_wrapper = dict(optimizer=dict(lr=0.05))

@@ -27,15 +27,16 @@ real images drawn at random; all real images."""
 class FromScratchLoop(BaseLoop):
     """Trains fresh networks on the model's images and tests them.
 
-    Scores are ``distilled/NETWORK/ROW`` and ``.../ROW_std``, in per cent, over the networks; those
-    of the first network alone are ``distilled/ROW`` too. Networks of a run are the same for all
-    rows and at every evaluation. Ranks share the work.
+    Scores are ``distilled/ROW`` and ``distilled/ROW_std`` over the networks of a row, in per cent;
+    where ``networks`` names several architectures those of the first one, and
+    ``distilled/NETWORK/ROW`` of each. Networks of a run are the same for all rows and at every
+    evaluation. Ranks share the work.
 
     Args:
         runner: the runner.
         dataloader: of a :class:`PreparedImages` to test on: a part of the training images that is
             held out, for the choice of a checkpoint, or the test set.
-        networks: configs by name; None: the network of the experts, as ``'same'``.
+        networks: configs by name; None: the network of the experts.
         runs: networks per row.
         rows: some of :data:`ROWS`.
         full_epochs: of networks on all real images.
@@ -94,7 +95,7 @@ class FromScratchLoop(BaseLoop):
     def scores(self) -> dict[str, float]:
         """Mean and deviation over the networks of every kind and row."""
         model = bare_model(self.runner)
-        networks = self.networks or {'same': model.network_cfg}
+        networks = self.networks or {'': model.network_cfg}
         test = self.dataloader.dataset
         jobs = [(n, row, run) for n in networks for row in self.rows for run in range(self.runs)]
         rank, world = get_dist_info()
@@ -109,9 +110,9 @@ class FromScratchLoop(BaseLoop):
         for at in range(0, len(jobs), self.runs):
             name, row, _ = jobs[at]
             mean, std = spread(found[at : at + self.runs].tolist())
-            keys = [f'distilled/{name}/{row}']
-            if name == next(iter(networks)):
-                keys.append(f'distilled/{row}')
+            keys = [f'distilled/{row}'] if name == next(iter(networks)) else []
+            if self.networks:
+                keys.append(f'distilled/{name}/{row}')
             for key in keys:
                 metrics[key], metrics[f'{key}_std'] = mean, std
         return metrics
@@ -120,10 +121,10 @@ class FromScratchLoop(BaseLoop):
         """Images, logits of labels, step size and epochs of a row."""
         images, device = model.images, model.images.device
         if row == 'soft':
-            return images, model.label_logits, float(model.inner_lr), None
+            return images, model.label_logits, model.inner_lr.item(), None
         if row == 'hard':
             hard = hard_logits(model.hard_labels, model.num_classes)
-            return images, hard, float(model.inner_lr), None
+            return images, hard, model.inner_lr.item(), None
         real, lr = model.source, self.real_lr or model.first_inner_lr
         chosen = slice(None)
         if row == 'random':
