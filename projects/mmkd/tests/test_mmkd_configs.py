@@ -96,6 +96,9 @@ def test_whole_configs_are_read_and_their_models_build(path):
         'Distiller',
         'TGeoKD',
         'CifarNet',
+        'CondensationNet',
+        'TrajectoryMatching',
+        'PreparedImages',
     }
     assert not ours & set(types(cfg.to_dict()))
     assert {each.split('.')[0] for each in types(cfg.to_dict()) if '.' in each} == {

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from mmengine.dist import broadcast
 from mmengine.model import BaseModel
-from torch import nn
+from torch import Tensor, nn
 
 from mmdistill.core.errors import UserError
 from mmdistill.core.rng import key_generator, preserve_rng
@@ -60,6 +61,9 @@ class TrajectoryMatching(BaseModel):
         UserError: an unknown choice, or sizes below 1.
     """
 
+    own_step = True
+    """Ranks share each batch and add up gradients themselves."""
+
     def __init__(
         self,
         network: Mapping[str, Any],
@@ -109,10 +113,8 @@ class TrajectoryMatching(BaseModel):
         self.num_classes, self.ipc, self.first_inner_lr = num_classes, ipc, inner_lr
         total = num_classes * ipc
         self.images = nn.Parameter(torch.zeros(total, in_channels, *image_size))
-        self.label_logits = nn.Parameter(
-            torch.zeros(total, num_classes), requires_grad=learn_labels
-        )
-        self.inner_lr = nn.Parameter(torch.tensor(float(inner_lr)), requires_grad=learn_lr)
+        self._register('label_logits', torch.zeros(total, num_classes), learn_labels)
+        self._register('inner_lr', torch.tensor(float(inner_lr)), learn_lr)
         self.register_buffer('hard_labels', torch.arange(num_classes).repeat_interleave(ipc))
         self.augment = None if augment is None else TASK_UTILS.build(dict(augment))
         with preserve_rng():
@@ -121,6 +123,13 @@ class TrajectoryMatching(BaseModel):
         self._flat = [flat]
         self.matcher = Matcher(flat, engine, self.augment, micro_batch, learn_labels, compiled)
         self._source: PreparedImages | None = None
+
+    def _register(self, name: str, value: Tensor, learned: bool) -> None:
+        """A tensor that is learned, or that stays as it begins."""
+        if learned:
+            self.register_parameter(name, nn.Parameter(value))
+        else:
+            self.register_buffer(name, value)
 
     @property
     def flat(self) -> FlatNetwork:
@@ -181,6 +190,8 @@ class TrajectoryMatching(BaseModel):
         else:
             found = initial.hard_logits(self.hard_labels, classes)
         self.label_logits.copy_(found)
+        for each in (self.images, self.label_logits):
+            broadcast(each.data)
 
     def train_step(self, data: Mapping[str, Any], optim_wrapper: Any) -> dict[str, Any]:
         """Matches one segment.

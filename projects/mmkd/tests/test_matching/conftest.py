@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,18 +12,17 @@ from torch import Tensor
 
 import mmkd.components  # noqa: F401
 from mmkd.datasets.images import MemoryImages
-from mmkd.datasets.prepared import PreparedImages
 from mmkd.experts.flat_network import FlatNetwork
 from mmkd.experts.running import run_experts
 from mmkd.experts.store import TrajectoryStore
 from mmkd.experts.training import ExpertRecipe
-from mmkd.registry import MODELS
+from mmkd.registry import DATASETS, MODELS
 
 NAMES = ('zero', 'one', 'two')
 CLASSES = len(NAMES)
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def network_of() -> Callable[..., dict[str, Any]]:
     """Config of a tiny network for images of one channel and 8 x 8 pixels."""
 
@@ -36,18 +34,16 @@ def network_of() -> Callable[..., dict[str, Any]]:
     return make
 
 
-@pytest.fixture
-def store_of(tmp_path: Path) -> Callable[..., TrajectoryStore]:
+@pytest.fixture(scope='session')
+def store_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TrajectoryStore]:
     """Writes a store of finished experts."""
 
-    def make(
-        thetas: Tensor, buffers: Tensor | None = None, name: str = 'store', **about: Any
-    ) -> TrajectoryStore:
+    def make(thetas: Tensor, buffers: Tensor | None = None, **about: Any) -> TrajectoryStore:
         """Parameters ``(K, E+1, P)``, running statistics ``(K, E+1, Q)`` or None."""
         experts, snapshots, size = thetas.shape
         moving = 0 if buffers is None else buffers.shape[-1]
         store = TrajectoryStore.create_or_open(
-            tmp_path / name, about, experts, snapshots - 1, size, moving
+            tmp_path_factory.mktemp('store'), about, experts, snapshots - 1, size, moving
         )
         for expert in range(experts):
             for epoch in range(snapshots):
@@ -90,19 +86,20 @@ def readers(
     return make
 
 
-def separable(count: int, seed: int, shift: float = 0.0) -> PreparedImages:
-    """Noise about a pattern per class; the order of classes is mixed."""
+def separable(count: int, seed: int, shift: float = 0.0) -> dict[str, Any]:
+    """Config of images that are noise about a pattern per class, the classes mixed."""
     patterns = torch.randn(CLASSES, 1, 8, 8, generator=torch.Generator().manual_seed(7))
     draw = torch.Generator().manual_seed(seed)
     labels = torch.arange(count)[torch.randperm(count, generator=draw)] % CLASSES
     noise = torch.randn(count, 1, 8, 8, generator=draw)
     images = patterns[labels] + noise + shift
-    return PreparedImages(MemoryImages(images, labels.tolist(), NAMES, [0.0], [1.0]))
+    inside = MemoryImages(images, labels.tolist(), NAMES, [0.0], [1.0])
+    return dict(type='mmkd.PreparedImages', dataset=inside)
 
 
 @pytest.fixture(scope='session')
 def learned(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """Two experts of six epochs, their network and the images that they have learned."""
+    """Two experts of six epochs, their network, the images that they have learned, and others."""
     network = dict(
         type='mmkd.CondensationNet',
         name='ConvNet',
@@ -112,8 +109,11 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         width=4,
         depth=1,
     )
-    data, other = separable(90, 0), separable(90, 0, shift=0.5)
+    source, other = separable(90, 0), separable(90, 0, shift=0.5)
+    data = DATASETS.build(source)
     folder = tmp_path_factory.mktemp('experts') / 'trajectories'
     recipe = ExpertRecipe(network, epochs=6, batch_size=30, lr=0.1)
     run_experts(recipe, data, None, folder, 2, say=lambda text: None)
-    return SimpleNamespace(network=network, data=data, other=other, folder=str(folder))
+    return SimpleNamespace(
+        network=network, source=source, other=other, data=data, folder=str(folder)
+    )

@@ -145,7 +145,7 @@ def test_an_expert_that_broke_has_no_say(
     labels = torch.tensor([label])
     case = readers(answered(labels, [{0}, {0}]))
     thetas = torch.stack([case.store.snapshot(0, 1)[0], torch.full((case.flat.size,), torch.nan)])
-    store = store_of(thetas.unsqueeze(1).expand(-1, 2, -1), name='broken')
+    store = store_of(thetas.unsqueeze(1).expand(-1, 2, -1))
     found = mean_correct_logits(case.flat, store, case.images, labels)
     assert torch.equal(found, case.answers[0])
 
@@ -159,9 +159,9 @@ def normed(
     with torch.random.fork_rng():
         torch.manual_seed(0)
         flat = FlatNetwork(MODELS.build(network_of('ConvNetBN', width=4, depth=2)))
-    thetas = 0.5 * torch.randn(2, 2, flat.size, generator=draw)
+    thetas = torch.randn(2, 2, flat.size, generator=draw)
     buffers = 0.2 + torch.rand(2, 2, flat.buffer_size, generator=draw)
-    images = torch.randn(90, 1, 8, 8, generator=draw)
+    images = 3 * torch.randn(90, 1, 8, 8, generator=draw)
     return SimpleNamespace(
         flat=flat, store=store_of(thetas, buffers), thetas=thetas, buffers=buffers, images=images
     )

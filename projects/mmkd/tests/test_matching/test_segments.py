@@ -20,7 +20,7 @@ from mmkd.matching.segments import InOrder, SegmentDataset, single
 EXPERTS, EPOCHS, SIZE = 5, 9, 4
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def store(store_of: Callable[..., TrajectoryStore]) -> TrajectoryStore:
     """Five experts of nine epochs; every number names its expert, epoch and place."""
     numbers = torch.arange(EXPERTS * (EPOCHS + 1) * SIZE, dtype=torch.float32)
@@ -125,9 +125,7 @@ def test_workers_change_nothing(segments: Callable[..., SegmentDataset]) -> None
     data = segments(iterations=20)
     wanted = [data[n] for n in range(20)]
     for workers in (0, 2):
-        loader = DataLoader(
-            data, 1, sampler=InOrder(data), collate_fn=single, num_workers=workers
-        )
+        loader = DataLoader(data, 1, sampler=InOrder(data), collate_fn=single, num_workers=workers)
         found = list(islice(loader, 20))
         assert all(same(*pair) for pair in zip(found, wanted, strict=True))
 
@@ -185,9 +183,7 @@ def test_single_takes_one_segment() -> None:
         (dict(upper=8), 'segments of 3 epochs that start at up to 7 need 10 epochs'),
     ],
 )
-def test_errors(
-    settings: dict, message: str, segments: Callable[..., SegmentDataset]
-) -> None:
+def test_errors(settings: dict, message: str, segments: Callable[..., SegmentDataset]) -> None:
     with pytest.raises(UserError, match=message):
         segments(**settings)
 
