@@ -1,7 +1,8 @@
 """Experts by a config: one command makes the store, goes on, and shares it among processes."""
 
 import copy
-import dataclasses
+import multiprocessing
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,19 +24,19 @@ from mmkd.registry import DATASETS
 CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'datm' / 'experts_convnet_digits.py'
 
 
-def config(folder, **train):
+def config(work_dir, **train):
     """The config with two small experts of two epochs."""
     cfg = read_config(CONFIG)
-    cfg.work_dir, cfg.experiment_name = str(folder), folder.name
+    cfg.work_dir, cfg.experiment_name = str(work_dir), work_dir.name
     cfg.model.network.update(width=4, depth=1)
     cfg.train_dataloader.batch_size = 300
     cfg.train_cfg.update(experts=2, epochs=2, **train)
     return cfg
 
 
-def train(folder, **options):
+def train(work_dir, **options):
     """Runs the config; the lines of its log."""
-    runner = Runner.from_cfg(config(folder, **options))
+    runner = Runner.from_cfg(config(work_dir, **options))
     before = copy.deepcopy(runner.model.state_dict())
     with captured_log() as lines:
         assert runner.train() is runner.model
@@ -106,9 +107,34 @@ def test_the_same_command_goes_on(whole, tmp_path, monkeypatch):
     assert arrays(tmp_path) == arrays(whole[0])
 
 
-def test_processes_make_the_same_store(whole, tmp_path):
-    train(tmp_path, processes=2)
+def test_processes_make_the_same_store(whole, tmp_path, monkeypatch):
+    kinds, jobs = [], []
+    # a forked process begins at once; autograd of one fails where its parent has used a GPU
+    start = multiprocessing.get_context('spawn' if torch.cuda.is_available() else 'fork')
+
+    def process(target, args, **rest):
+        jobs.append(pickle.dumps((target, args)))
+        return start.Process(target=target, args=args, **rest)
+
+    def context(kind):
+        kinds.append(kind)
+        return SimpleNamespace(Process=process)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.multiprocessing, 'get_context', context)
+        lines = train(tmp_path, processes=2)
+    assert kinds == ['spawn'] and len(jobs) == 2
+    assert any('2 of 2 experts are finished' in each for each in lines)
     assert arrays(tmp_path) == arrays(whole[0])
+    # what a process is given can be sent to it, and is all that it needs
+    target, args = pickle.loads(jobs[0])
+    before = torch.get_num_threads()
+    (folder := tmp_path / 'trajectories').rename(tmp_path / 'first')
+    try:
+        target(*args)
+    finally:
+        torch.set_num_threads(before)
+    assert (folder / 'theta.npy').read_bytes() == (tmp_path / 'first/theta.npy').read_bytes()
 
 
 def test_several_at_once_make_nearly_the_same_store(whole, tmp_path):
@@ -122,11 +148,10 @@ def test_experts_of_others_are_named_and_not_waited_for(tmp_path):
     make = ExpertTrainLoop._work
 
     def work(self, device):
-        about = dataclasses.replace(self.recipe).about(self.dataloader.dataset.digest)
-        flat = ExpertTrainer(self.recipe, torch.zeros(1), torch.zeros(1)).network
-        store = TrajectoryStore.create_or_open(
-            self.folder, about, 2, 2, flat.size, 0, flat.names, flat.shapes
-        )
+        data = self.dataloader.dataset
+        flat = ExpertTrainer(self.recipe, data.images, data.labels).network
+        about, shape = self.recipe.about(data.digest), (2, 2, flat.size, 0, flat.names, flat.shapes)
+        store = TrajectoryStore.create_or_open(self.folder, about, *shape)
         with store.claim(0):
             make(self, device)
 
@@ -177,7 +202,7 @@ def test_the_recipe_is_that_of_the_config():
     [
         (dict(optimizer=dict(type='Adam', lr=0.1)), 'trained by SGD with lr, momentum, .*got Adam'),
         (dict(optimizer=dict(type='SGD', lr=0.1, nesterov=True)), 'got SGD with nesterov'),
-        (dict(optimizer=dict(type='SGD', momentum=0.9)), 'lr'),
+        (dict(optimizer=dict(type='SGD', momentum=0.9)), r'\blr\b'),
         (dict(mode='batch'), "mode 'batch' is none of loop, vmap"),
         (dict(experts=0), 'experts must be at least 1, got 0'),
         (dict(epochs=0), 'epochs must be at least 1, got 0'),
