@@ -11,6 +11,8 @@ from torch.func import functional_call
 from mmdistill.core.errors import UserError
 from mmdistill.core.functional_student import places
 
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
 
 class FlatNetwork:
     """Logits of images at any parameters ``(P,)``; the network itself is never changed.
@@ -28,7 +30,8 @@ class FlatNetwork:
             running statistics.
 
     Raises:
-        UserError: a network without parameters, or with parameters that are not trained.
+        UserError: a network without parameters, with parameters that are not trained, or with batch
+            norm whose statistics are plain means.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -39,6 +42,9 @@ class FlatNetwork:
                 raise UserError(f'parameter {name} is not trained: a trajectory has all of them')
             self.names.append(name)
             params.append(each)
+        for name, each in network.named_modules():
+            if isinstance(each, BATCH_NORM) and each.momentum is None:
+                raise UserError(f'{name}: batch norm needs a momentum, its counter is not kept')
         if not params:
             raise UserError(f'{type(network).__name__} has no parameters to train')
         self.shapes = [each.shape for each in params]
@@ -57,8 +63,7 @@ class FlatNetwork:
     @property
     def mixes_samples(self) -> bool:
         """Whether logits of a sample depend on the rest of its batch."""
-        kinds = nn.modules.batchnorm._BatchNorm
-        return any(isinstance(each, kinds) for each in self.network.modules())
+        return any(isinstance(each, BATCH_NORM) for each in self.network.modules())
 
     def theta(self) -> Tensor:
         """The network's own parameters ``(P,)``, a copy."""

@@ -45,6 +45,8 @@ def run_experts(
     """
     trainer = ExpertTrainer(recipe, data.images, data.labels, device)
     flat = trainer.network
+    if together > 1:
+        trainer.check_together()
     store = TrajectoryStore.create_or_open(
         folder,
         recipe.about(data.digest),
@@ -72,11 +74,9 @@ def run_experts(
 
 @contextmanager
 def _claimed(store: TrajectoryStore, experts: Sequence[int]) -> Iterator[list[int]]:
-    """Those experts that nobody else trains or has finished meanwhile."""
+    """Those experts that nobody else trains, or has finished meanwhile."""
     with ExitStack() as held:
-        mine = [each for each in experts if held.enter_context(store.claim(each))]
-        unfinished = set(store.unfinished())
-        yield [each for each in mine if each in unfinished]
+        yield [each for each in experts if held.enter_context(store.claim(each))]
 
 
 def _train(trainer: ExpertTrainer, store: TrajectoryStore, expert: int, progress: Any) -> None:

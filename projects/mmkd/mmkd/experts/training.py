@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -62,6 +63,17 @@ def plain(config: Any) -> Any:
     if isinstance(config, Sequence) and not isinstance(config, str):
         return [plain(value) for value in config]
     return config
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seeds the global generators, which dropout draws from, and leaves them as they were."""
+    devices = [device] if device.type == 'cuda' else []
+    with preserve_rng(), torch.random.fork_rng(devices):
+        seed_cpu(seed)
+        if devices:
+            torch.cuda.manual_seed(seed)
+        yield
 
 
 class ExpertTrainer:
@@ -125,16 +137,38 @@ class ExpertTrainer:
         Returns:
             Parameters, running statistics and velocity afterwards.
         """
-        for images, labels in self.batches(expert, epoch):
+        with _seeded(stable_seed(self.recipe.seed, expert, epoch), self.device):
+            for images, labels in self.batches(expert, epoch):
 
-            def loss(
-                at: Tensor, first: bool, images: Tensor = images, labels: Tensor = labels
-            ) -> Tensor:
-                moving = buffers if first else buffers.clone()
-                return F.cross_entropy(self.network.logits(at, images, moving), labels)
+                def loss(
+                    at: Tensor, first: bool, images: Tensor = images, labels: Tensor = labels
+                ) -> Tensor:
+                    moving = buffers if first else buffers.clone()
+                    return F.cross_entropy(self.network.logits(at, images, moving), labels)
 
-            theta, _, velocity = self._step(loss, theta, velocity)
+                theta, _, velocity = self._step(loss, theta, velocity)
         return theta, buffers, velocity
+
+    def check_together(self) -> None:
+        """Refuses networks whose experts have to be trained one by one.
+
+        Raises:
+            UserError: the network has running statistics, or draws random numbers.
+        """
+        if self.network.buffer_size:
+            what = 'running statistics'
+        elif any(each.p > 0 for each in self._dropouts()):
+            what = 'dropout'
+        else:
+            return
+        raise UserError(
+            f"experts with {what} cannot be trained together: mode='loop' trains them one by one"
+        )
+
+    def _dropouts(self) -> list[Any]:
+        """Layers that draw random numbers."""
+        kind = torch.nn.modules.dropout._DropoutNd
+        return [each for each in self.network.network.modules() if isinstance(each, kind)]
 
     def epoch_together(
         self,
@@ -152,13 +186,9 @@ class ExpertTrainer:
             velocities: alike, or None.
 
         Raises:
-            UserError: the network has running statistics.
+            UserError: see :meth:`check_together`.
         """
-        if self.network.buffer_size:
-            raise UserError(
-                'experts with running statistics cannot be trained together: '
-                "mode='loop' trains them one by one"
-            )
+        self.check_together()
 
         def loss(at: Tensor, images: Tensor, labels: Tensor) -> Tensor:
             return F.cross_entropy(self.network.logits(at, images), labels)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from mmengine.dist import barrier, get_rank
 from mmengine.runner import BaseLoop
+from mmengine.utils import import_modules_from_strings
 
 from mmdistill.core.errors import UserError
 from mmkd.datasets.prepared import PreparedImages
@@ -27,7 +28,8 @@ class ExpertTrainLoop(BaseLoop):
 
     Any number of processes may work on one store: ranks of a launcher, ``processes`` of this loop,
     jobs of a slurm array. Each takes what is neither finished nor taken. A process that is killed
-    loses at most an epoch (with momentum: the expert it was at); the same command goes on.
+    loses at most an epoch (with momentum or ``'vmap'``: the experts it was at); the same command
+    goes on.
 
     The model's ``network``, the batch size of the loader and the optimizer of the config (``SGD``
     with ``lr``, ``momentum``, ``weight_decay``) are those of the experts.
@@ -154,7 +156,8 @@ class ExpertTrainLoop(BaseLoop):
         data = self.dataloader.dataset
         device = str(next(self.runner.model.parameters()).device)
         threads = max(1, (os.cpu_count() or 1) // self.processes)
-        job = (*self._job(data), device, threads)
+        imports = self.runner.cfg.get('custom_imports') or {}
+        job = (*self._job(data), device, threads, dict(imports))
         workers = [
             context.Process(target=_worker, args=job, daemon=True) for _ in range(self.processes)
         ]
@@ -170,9 +173,11 @@ class ExpertTrainLoop(BaseLoop):
 
 
 def _worker(*job: Any) -> None:
-    """One of several processes: the last of its arguments is its number of threads."""
-    *job, threads = job
+    """One of several processes: its last arguments are its threads, and what it imports."""
+    *job, threads, imports = job
     torch.set_num_threads(threads)
+    if imports:
+        import_modules_from_strings(**imports)
     run_experts(*job, say=print)
 
 
@@ -188,4 +193,6 @@ def sgd_settings(optimizer: Mapping[str, Any]) -> dict[str, float]:
     if kind != 'SGD' or (other := sorted(set(given) - set(known))):
         what = kind if kind != 'SGD' else f'SGD with {", ".join(other)}'
         raise UserError(f'experts are trained by SGD with {", ".join(known)}, got {what}')
+    if 'lr' not in given:
+        raise UserError('optim_wrapper.optimizer of experts needs lr')
     return given

@@ -69,6 +69,8 @@ class FromScratchLoop(BaseLoop):
         if parity:
             dataloader = runner.cfg.test_dataloader
         super().__init__(runner, dataloader)
+        if runs < 1:
+            raise UserError(f'runs of FromScratchLoop must be at least 1, got {runs}')
         if unknown := sorted(set(rows) - set(ROWS)):
             raise UserError(f'rows of FromScratchLoop: {unknown} is none of {", ".join(ROWS)}')
         if not isinstance(self.dataloader.dataset, PreparedImages):

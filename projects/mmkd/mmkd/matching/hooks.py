@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ class SyntheticExportHook(Hook):
             shown = model.source.view(images)
         content = _png(grid(shown, model.ipc, self.most, self.scale))
         _write(self.folder / f'grid_iter_{runner.iter}.png', content)
-        if self.best is not None and score <= self.best:
+        if not math.isfinite(score) or (self.best is not None and score <= self.best):
             return
         self.best = score
         tensors = dict(
@@ -126,7 +127,7 @@ class TrajectoryHealthHook(Hook):
         losses, share = torch.stack(self._losses), sum(self._skipped) / len(self._skipped)
         self._losses, self._skipped = [], []
         model = bare_model(runner)
-        alpha, first = float(model.inner_lr), model.first_inner_lr
+        alpha, first = model.inner_lr.item(), model.first_inner_lr
         if not bool(losses.isfinite().all()):
             self._warn(runner, 'nan', 'a loss is not finite: a smaller step size or images rate')
         elif float(losses.median()) >= 1:
@@ -140,7 +141,7 @@ class TrajectoryHealthHook(Hook):
             self._warn(
                 runner, 'skipped', f'{share:.0%} of the segments are skipped: raise the threshold'
             )
-        if alpha <= model.min_inner_lr:
+        if alpha <= torch.tensor(model.min_inner_lr).item():
             self._warn(runner, 'floor', 'inner_lr fell to min_inner_lr: lower its rate')
         elif not first / self.growth < alpha < first * self.growth:
             self._warn(runner, 'alpha', f'inner_lr went from {first:g} to {alpha:g}')

@@ -47,6 +47,11 @@ def expert_logits(
     return torch.cat(parts)
 
 
+def _guessed(logits: Tensor) -> Tensor:
+    """Class with the largest logit ``(S,)``; -1 where logits are not finite."""
+    return torch.where(logits.isfinite().all(-1), logits.argmax(-1), -1)
+
+
 def random_rows(labels: Tensor, per_class: int, classes: int, generator: torch.Generator) -> Tensor:
     """Random samples of every class, class after class.
 
@@ -125,7 +130,7 @@ def correct_rows(
     order = order[labels[order].argsort(stable=True)]
     chosen_by = torch.full((len(labels),), store.experts)
     for expert in range(store.experts):
-        guessed = expert_logits(network, store, expert, images, epoch).argmax(-1).cpu()
+        guessed = _guessed(expert_logits(network, store, expert, images, epoch)).cpu()
         chosen_by[(guessed == labels) & (chosen_by == store.experts)] = expert
         counts = torch.bincount(labels[chosen_by < store.experts], minlength=classes)
         if (counts >= per_class).all():
@@ -169,13 +174,13 @@ def mean_correct_logits(
     right: Tensor | float = 0.0
     for expert in range(store.experts):
         logits = expert_logits(network, store, expert, images)
-        correct = (logits.argmax(-1) == labels).unsqueeze(-1)
-        total = total + logits * correct
+        correct = (_guessed(logits) == labels).unsqueeze(-1)
+        total = total + torch.where(correct, logits, 0.0)
         right = right + correct
     if (alone := (right == 0).flatten().nonzero().flatten()).numel():
         raise UserError(
             f'no expert is right about {len(alone)} of {len(images)} images (the first is number '
-            f"{int(alone[0])}): init_images='correct', or init_labels='first'"
+            f"{int(alone[0])}): init_images='correct' with init_epoch=-1, or init_labels='first'"
         )
     return total / right
 

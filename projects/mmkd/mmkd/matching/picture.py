@@ -23,7 +23,7 @@ def grid(images: Tensor, per_class: int, most: int = 10, scale: int = 1, gap: in
     Returns:
         ``(rows, columns, 3)`` bytes.
     """
-    images = images.detach().float().cpu()
+    images = images.detach().cpu().double()
     channels, height, width = images.shape[1:]
     shown = min(most, per_class)
     images = images.view(-1, per_class, channels, height, width)[:, :shown]

@@ -91,7 +91,8 @@ class TrajectoryMatching(BaseModel):
         data_preprocessor: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(data_preprocessor)
-        for name, value in dict(ipc=ipc, steps=steps, batch=batch or 1).items():
+        sizes = dict(ipc=ipc, steps=steps, batch=1 if batch is None else batch)
+        for name, value in sizes.items():
             if value < 1:
                 raise UserError(f'{name} must be at least 1, got {value}')
         for name, value, known in (
@@ -163,6 +164,7 @@ class TrajectoryMatching(BaseModel):
                 f'images of the data set are {tuple(source.images.shape[1:])}, in_channels and '
                 f'image_size of TrajectoryMatching say {tuple(self.images.shape[1:])}'
             )
+        self._check_classes()
         draw = key_generator(self.seed)
         device, classes = self.images.device, self.num_classes
         if self.init_images == 'noise':
@@ -192,6 +194,19 @@ class TrajectoryMatching(BaseModel):
         self.label_logits.copy_(found)
         for each in (self.images, self.label_logits):
             broadcast(each.data)
+
+    def _check_classes(self) -> None:
+        """Data and network must have as many classes as the labels."""
+        source, flat = self.source, self.flat
+        of_data = len(source.metainfo.get('classes', ())) or int(source.labels.max()) + 1
+        one = source.images[:1].to(self.images.device)
+        theta = flat.theta().to(one)
+        of_network = flat.logits(theta, one, training=False).shape[-1]
+        if not self.num_classes == of_data == of_network:
+            raise UserError(
+                f'num_classes of TrajectoryMatching is {self.num_classes}, the data set has '
+                f'{of_data} classes and the network {of_network}'
+            )
 
     def train_step(self, data: Mapping[str, Any], optim_wrapper: Any) -> dict[str, Any]:
         """Matches one segment.

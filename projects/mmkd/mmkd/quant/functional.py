@@ -19,6 +19,13 @@ from torch import Tensor
 
 Codes = tuple[Tensor, Tensor]
 """Codes of the shape of the weights, and scales that broadcast with them."""
+Bounds = tuple[float, float]
+"""Smallest and largest value of a tensor, where they are known."""
+
+
+def _within(bounds: Bounds | None, clip: float) -> bool:
+    """Whether it is known that no value reaches the clip."""
+    return bounds is not None and -clip < bounds[0] and bounds[1] < clip
 
 
 def _others(weight: Tensor, axis: int | None) -> tuple[int, ...]:
@@ -29,7 +36,11 @@ def _others(weight: Tensor, axis: int | None) -> tuple[int, ...]:
 
 
 def ternary_codes(
-    weight: Tensor, axis: int | None = None, factor: float = 0.7, clip: float = 2.5
+    weight: Tensor,
+    axis: int | None = None,
+    factor: float = 0.7,
+    clip: float = 2.5,
+    bounds: Bounds | None = None,
 ) -> Codes:
     """Ternary weight networks: ``scale sign(w)`` where ``|w| > factor mean|w|``, else 0.
 
@@ -38,12 +49,15 @@ def ternary_codes(
         axis: dimension with a scale per index; None: one scale.
         factor: of the mean magnitude; a weight of exactly that size becomes 0.
         clip: weights count as at most this large.
+        bounds: of the weights; known ones save passes over memory, the result is the same.
 
     Returns:
         Codes in {-1, 0, 1}, and the mean magnitude of what is not 0 as scale; 0 where all is 0.
     """
     dims = _others(weight, axis)
-    size = weight.abs().clamp_(max=clip)
+    size = weight.abs()
+    if not _within(bounds, clip):
+        size.clamp_(max=clip)
     # 1 where the difference is above 0, which it is exactly where the size is above the threshold
     kept = torch.sub(size, factor * size.mean(dims, keepdim=True)).sign_().clamp_(min=0)
     count = kept.sum(dims, keepdim=True).clamp_(min=1)
@@ -51,23 +65,33 @@ def ternary_codes(
     return torch.copysign(kept, weight, out=kept), scale
 
 
-def binary_codes(weight: Tensor, axis: int | None = None, clip: float = 2.5) -> Codes:
+def binary_codes(
+    weight: Tensor, axis: int | None = None, clip: float = 2.5, bounds: Bounds | None = None
+) -> Codes:
     """Binary weights, ``scale sign(w)`` with the mean magnitude as scale (arXiv:1603.05279).
 
     Args:
         weight: any shape.
         axis: dimension with a scale per index; None: one scale.
         clip: weights count as at most this large.
+        bounds: see :func:`ternary_codes`.
 
     Returns:
         Codes in {-1, 1} (0 counts as positive) and scales.
     """
-    scale = weight.clamp(-clip, clip).abs_().mean(_others(weight, axis), keepdim=True)
+    size = weight.abs()
+    if not _within(bounds, clip):
+        size.clamp_(max=clip)
+    scale = size.mean(_others(weight, axis), keepdim=True)
     return torch.where(weight < 0, -1.0, 1.0).to(weight), scale
 
 
 def integer_codes(
-    weight: Tensor, bits: int = 8, axis: int | None = None, clip: float = 2.5
+    weight: Tensor,
+    bits: int = 8,
+    axis: int | None = None,
+    clip: float = 2.5,
+    bounds: Bounds | None = None,
 ) -> Codes:
     """Integers on a symmetric grid up to the largest magnitude, rounded half to even.
 
@@ -76,19 +100,25 @@ def integer_codes(
         bits: of the codes, at least 2; ``-(2^(bits-1) - 1)`` is the smallest.
         axis: dimension with a scale per index; None: one scale.
         clip: values count as at most this large.
+        bounds: see :func:`ternary_codes`.
 
     Returns:
         Codes and scales; where all is 0 both are 0.
     """
     top = 2 ** (bits - 1) - 1
-    if axis is None:
+    if axis is None and bounds is not None:
+        one = min(max(-bounds[0], bounds[1]), clip)
+        largest = torch.full([1] * weight.dim(), one, dtype=weight.dtype, device=weight.device)
+    elif axis is None:
         low, high = weight.aminmax()
         largest = torch.maximum(-low, high).clamp_(max=clip).view([1] * weight.dim())
     else:
         largest = weight.abs().amax(_others(weight, axis), keepdim=True).clamp_(max=clip)
     # x * (top / max), then divided by it again: the published order of operations
     steps = top / largest.clamp(min=torch.finfo(weight.dtype).tiny * top)
-    codes = torch.mul(weight, steps).round_().clamp_(-top, top)
+    codes = torch.mul(weight, steps).round_()
+    if not _within(bounds, clip):
+        codes.clamp_(-top, top)
     return codes, steps.reciprocal().mul_(largest > 0)
 
 
@@ -102,17 +132,23 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, values: Tensor, codes: Callable[[Tensor], Codes], clip: float, keep: bool
+        ctx: Any,
+        values: Tensor,
+        codes: Callable[..., Codes],
+        clip: float,
+        keep: bool,
+        bounded: bool,
     ) -> Tensor:
         """Codes times scale."""
         ctx.clip, ctx.keep = clip, keep or values.device.type == 'cpu'
-        if ctx.needs_input_grad[0] and not _unclipped(values, clip):
+        bounds = _bounds(values) if ctx.needs_input_grad[0] else None
+        if ctx.needs_input_grad[0] and not _within(bounds, clip):
             ctx.save_for_backward(values if ctx.keep else values.abs() >= clip)
-        found, scale = codes(values)
+        found, scale = codes(values, bounds=bounds) if bounded else codes(values)
         return found.mul_(scale)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         """Passes the gradient where ``|value| < clip``."""
         passed = grad
         if ctx.saved_tensors:
@@ -122,19 +158,23 @@ class _StraightThrough(torch.autograd.Function):
                 passed = torch.ops.aten.hardtanh_backward(grad, kept, -ctx.clip, ctx.clip)
             else:
                 passed = grad.masked_fill(kept, 0.0)
-        return passed, None, None, None
+        return passed, None, None, None, None
 
 
-def _unclipped(values: Tensor, clip: float) -> bool:
-    """Whether it is known, without waiting for a device, that no value reaches the clip."""
+def _bounds(values: Tensor) -> Bounds | None:
+    """Smallest and largest value, where looking does not mean to wait for a device."""
     if values.device.type != 'cpu' or not values.numel():
-        return False
+        return None
     low, high = values.aminmax()
-    return -clip < low.item() and high.item() < clip
+    return low.item(), high.item()
 
 
 def fake_quantize(
-    values: Tensor, codes: Callable[[Tensor], Codes], clip: float, parameter: bool = True
+    values: Tensor,
+    codes: Callable[..., Codes],
+    clip: float,
+    parameter: bool = True,
+    bounded: bool = False,
 ) -> Tensor:
     """``codes * scale`` with the straight-through gradient.
 
@@ -143,8 +183,9 @@ def fake_quantize(
         codes: makes codes and scales.
         clip: no gradient for values at or beyond it.
         parameter: the values live on until the backward pass; activations should not have to.
+        bounded: ``codes`` takes ``bounds``, which are known anyway.
 
     Returns:
         Quantized values, shape and dtype as given.
     """
-    return _StraightThrough.apply(values, codes, clip, parameter)
+    return _StraightThrough.apply(values, codes, clip, parameter, bounded)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmdistill.core.errors import UserError
 from mmkd.quant.functional import (
+    Bounds,
     Codes,
     binary_codes,
     fake_quantize,
@@ -39,13 +40,13 @@ class WeightQuantizer:
         """Of a packed code."""
         raise NotImplementedError
 
-    def codes(self, weight: Tensor) -> Codes:
+    def codes(self, weight: Tensor, bounds: Bounds | None = None) -> Codes:
         """Codes and scales, see :mod:`mmkd.quant.functional`."""
         raise NotImplementedError
 
     def __call__(self, weight: Tensor) -> Tensor:
         """Quantized weights with a straight-through gradient; the shape as given."""
-        return fake_quantize(weight, self.codes, self.clip)
+        return fake_quantize(weight, self.codes, self.clip, bounded=True)
 
 
 @TASK_UTILS.register_module()
@@ -64,9 +65,9 @@ class Ternary(WeightQuantizer):
         """Two."""
         return 2
 
-    def codes(self, weight: Tensor) -> Codes:
+    def codes(self, weight: Tensor, bounds: Bounds | None = None) -> Codes:
         """See :func:`ternary_codes`."""
-        return ternary_codes(weight, self.axis, self.factor, self.clip)
+        return ternary_codes(weight, self.axis, self.factor, self.clip, bounds)
 
 
 @TASK_UTILS.register_module()
@@ -79,9 +80,9 @@ class Binary(WeightQuantizer):
         """One."""
         return 1
 
-    def codes(self, weight: Tensor) -> Codes:
+    def codes(self, weight: Tensor, bounds: Bounds | None = None) -> Codes:
         """See :func:`binary_codes`."""
-        return binary_codes(weight, self.axis, self.clip)
+        return binary_codes(weight, self.axis, self.clip, bounds)
 
 
 @TASK_UTILS.register_module()
@@ -105,9 +106,9 @@ class Integer(WeightQuantizer):
         """As given."""
         return self.num_bits
 
-    def codes(self, weight: Tensor) -> Codes:
+    def codes(self, weight: Tensor, bounds: Bounds | None = None) -> Codes:
         """See :func:`integer_codes`."""
-        return integer_codes(weight, self.num_bits, self.axis, self.clip)
+        return integer_codes(weight, self.num_bits, self.axis, self.clip, bounds)
 
 
 @TASK_UTILS.register_module()
@@ -134,9 +135,9 @@ class SymmetricActivation:
         if self.granularity not in ('tensor', 'token'):
             raise UserError(f"granularity must be 'tensor' or 'token', got {self.granularity!r}")
 
-    def codes(self, values: Tensor) -> Codes:
+    def codes(self, values: Tensor, bounds: Bounds | None = None) -> Codes:
         """Codes and scales, see :func:`integer_codes`."""
-        make = partial(integer_codes, bits=self.num_bits, clip=self.clip)
+        make = partial(integer_codes, bits=self.num_bits, clip=self.clip, bounds=bounds)
         if self.granularity == 'tensor':
             return make(values)
         found, scale = make(values.reshape(-1, values.shape[-1]), axis=0)
@@ -144,4 +145,4 @@ class SymmetricActivation:
 
     def __call__(self, values: Tensor) -> Tensor:
         """Quantized activations with a straight-through gradient; the shape as given."""
-        return fake_quantize(values, self.codes, self.clip, parameter=False)
+        return fake_quantize(values, self.codes, self.clip, parameter=False, bounded=True)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdistill.core.errors import UserError
-from mmkd.quant.functional import Codes
+from mmkd.quant.functional import Bounds, Codes
 from mmkd.quant.modules import KINDS, QuantizedLayer, QuantizedLinear
 from mmkd.quant.quantizers import WeightQuantizer
 from mmkd.signals.attention import AttentionState, attend, hook_results
@@ -43,8 +43,11 @@ class InThirds(WeightQuantizer):
         """Of a packed code."""
         return self.each.bits
 
-    def codes(self, weight: Tensor) -> Codes:
-        """Codes of the weight's shape and scales that broadcast with them, ``(3 d, 1)``."""
+    def codes(self, weight: Tensor, bounds: Bounds | None = None) -> Codes:
+        """Codes of the weight's shape and scales that broadcast with them, ``(3 d, 1)``.
+
+        The bounds of the whole weight are not those of its thirds: they are not used.
+        """
         found = [self.each.codes(part) for part in weight.chunk(3)]
         scales = [scale.expand(len(codes), *scale.shape[1:]) for codes, scale in found]
         return torch.cat([codes for codes, _ in found]), torch.cat(scales)

@@ -238,6 +238,9 @@ def test_errors(loop_of: Callable[..., FromScratchLoop]) -> None:
         loop_of(data=inside)
     with pytest.raises(UserError, match="family 'spin' of DSA is not known"):
         loop_of(augment=dict(type='mmkd.DSA', families='spin'))
+
+
+def test_at_least_one_network(loop_of: Callable[..., FromScratchLoop]) -> None:
     with pytest.raises(UserError, match='runs'):
         loop_of(runs=0).run()
 

@@ -139,3 +139,17 @@ def test_the_input_is_left_alone():
 def test_binary_has_two_values():
     codes, scale = binary_codes(torch.tensor([[0.0, -2.0], [3.0, -0.5]]))
     assert codes.tolist() == [[1, -1], [1, -1]] and float(scale) == pytest.approx(5.0 / 4)
+
+
+@pytest.mark.parametrize('size', [0.0, 0.3, 2.5, 7.0])
+@pytest.mark.parametrize('axis', [None, 0])
+@pytest.mark.parametrize('quantizer', [ternary_codes, binary_codes, integer_codes])
+def test_known_bounds_change_no_bit(quantizer, axis, size):
+    draw = torch.Generator().manual_seed(0)
+    weight = torch.randn(31, 17, generator=draw)
+    weight *= size / weight.abs().max()
+    bounds = weight.min().item(), weight.max().item()
+    for found, wanted in zip(
+        quantizer(weight, axis=axis, bounds=bounds), quantizer(weight, axis=axis), strict=True
+    ):
+        assert torch.equal(found, wanted)
