@@ -312,7 +312,12 @@ class Distiller(BaseModel):
         elif jointly:
             joint = grads[len(params) :]
             if scale is not None:
-                joint = [None if each is None else each / scale for each in joint]
+                # a loss scaler leaves out the student's step; the weighter has none
+                finite = all_finite(grads)
+                joint = [
+                    None if each is None else torch.where(finite, each / scale, 0.0)
+                    for each in joint
+                ]
             _take(fusion, ratio_params, joint)
         _take(own, params, grads[: len(params)])
         return log
@@ -336,7 +341,7 @@ class Distiller(BaseModel):
         )
         grads = mean_over_ranks_(list(found))
         # where the student's gradient is not finite, a loss scaler leaves that step out
-        finite = all_finite(grads)
+        finite = all_finite([*grads, *step.grads])
         grads = [None if g is None else torch.where(finite, g, 0.0) for g in grads]
         _take(fusion, params, grads)
         # the ratio of a sample should rise where that lowers the held-out loss

@@ -180,10 +180,10 @@ def last_linear(student: nn.Module, outputs: int | None = None) -> nn.Linear:
 
 @contextmanager
 def head_inputs(student: nn.Module) -> Iterator[list[Tensor]]:
-    """Notes what the last linear layer reads during a block."""
+    """Notes what the last linear layer reads during a block, in the type of its weight."""
     seen: list[Tensor] = []
     handle = last_linear(student).register_forward_pre_hook(
-        lambda module, args: seen.append(args[0].detach())
+        lambda module, args: seen.append(args[0].detach().to(module.weight.dtype))
     )
     try:
         yield seen
