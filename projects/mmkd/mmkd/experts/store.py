@@ -20,11 +20,7 @@ from torch import Tensor
 
 from mmdistill.core.checkpoint_io import sync_folder, write_atomic
 from mmdistill.core.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # no POSIX locks on this system
-    fcntl = None
+from mmkd.experts.claims import claimed_byte
 
 VERSION = 1
 _ABSENT = object()
@@ -232,7 +228,7 @@ class TrajectoryStore:
             UserError: no such expert, or a file system that cannot lock.
         """
         self._check(expert)
-        with _claim(self.folder / 'claims', expert) as mine:
+        with claimed_byte(self.folder / 'claims', expert) as mine:
             yield mine and not bool(self._array('done')[expert])
 
     def write(
@@ -426,43 +422,3 @@ def _leaves(values: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, 
             yield from _leaves(value, f'{prefix}{key}.')
         else:
             yield f'{prefix}{key}', value
-
-
-_held: dict[tuple[int, int], tuple[int, int, set[int]]] = {}
-"""By device and inode of a file: the process, its one descriptor of the file, bytes it locks.
-
-A process loses its locks on a file when it closes any descriptor of it.
-"""
-
-
-@contextmanager
-def _claim(path: Path, byte: int) -> Iterator[bool]:
-    """Locks one byte of a file, against other processes and within this one."""
-    if fcntl is None:
-        raise UserError(f'{path}: this system has no POSIX locks, experts cannot be shared')
-    status = path.stat()
-    key = (status.st_dev, status.st_ino)
-    if key not in _held or _held[key][0] != os.getpid():
-        _held[key] = (os.getpid(), os.open(path, os.O_RDWR), set())
-    _, descriptor, mine = _held[key]
-    if byte in mine:
-        yield False
-        return
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EAGAIN):
-            raise UserError(
-                f'{path}: the file system cannot lock files ({error.strerror}); put the store '
-                'on another one'
-            ) from error
-        taken = True
-    else:
-        taken = False
-        mine.add(byte)
-    try:
-        yield not taken
-    finally:
-        if not taken:
-            mine.discard(byte)
-            fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, byte)
