@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mmdistill.core.errors import UserError
+from mmkd.experts import claims
 from mmkd.experts import store as module
 from mmkd.experts.store import TrajectoryStore
 
@@ -316,13 +317,13 @@ def test_file_systems_without_locks(folder, monkeypatch):
         def lockf(*_):
             raise OSError(37, 'No locks available')
 
-    monkeypatch.setattr(module, 'fcntl', NoLocks)
+    monkeypatch.setattr(claims, 'fcntl', NoLocks)
     with (
         pytest.raises(UserError, match='cannot lock files .No locks available.'),
         make(folder).claim(0),
     ):
         pass
-    monkeypatch.setattr(module, 'fcntl', None)
+    monkeypatch.setattr(claims, 'fcntl', None)
     with pytest.raises(UserError, match='no POSIX locks'), make(folder).claim(0):
         pass
 
