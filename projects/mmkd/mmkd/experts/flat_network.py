@@ -65,6 +65,12 @@ class FlatNetwork:
         """Whether logits of a sample depend on the rest of its batch."""
         return any(isinstance(each, BATCH_NORM) for each in self.network.modules())
 
+    @property
+    def draws_numbers(self) -> bool:
+        """Whether two passes in training see other random numbers."""
+        kind = nn.modules.dropout._DropoutNd
+        return any(isinstance(each, kind) and each.p > 0 for each in self.network.modules())
+
     def theta(self) -> Tensor:
         """The network's own parameters ``(P,)``, a copy."""
         return torch.cat([each.detach().reshape(-1) for each in self.network.parameters()])

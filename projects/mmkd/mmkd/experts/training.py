@@ -157,18 +157,13 @@ class ExpertTrainer:
         """
         if self.network.buffer_size:
             what = 'running statistics'
-        elif any(each.p > 0 for each in self._dropouts()):
+        elif self.network.draws_numbers:
             what = 'dropout'
         else:
             return
         raise UserError(
             f"experts with {what} cannot be trained together: mode='loop' trains them one by one"
         )
-
-    def _dropouts(self) -> list[Any]:
-        """Layers that draw random numbers."""
-        kind = torch.nn.modules.dropout._DropoutNd
-        return [each for each in self.network.network.modules() if isinstance(each, kind)]
 
     def epoch_together(
         self,

@@ -174,8 +174,8 @@ class Matcher:
             so ``batch`` should divide the number of images.
 
     Raises:
-        UserError: an unknown engine, micro-batches or several ranks with batch norm, or with
-            ``unroll``.
+        UserError: an unknown engine, a network with dropout, micro-batches or several ranks with
+            batch norm, or with ``unroll``.
     """
 
     def __init__(
@@ -191,6 +191,11 @@ class Matcher:
             raise UserError(f'engine {engine!r} is none of {", ".join(ENGINES)}')
         if micro_batch is not None and micro_batch < 1:
             raise UserError(f'micro_batch must be at least 1, got {micro_batch}')
+        if network.draws_numbers:
+            raise UserError(
+                f'{type(network.network).__name__} has dropout: a step that is computed a second '
+                'time would be another one; set its rate to 0'
+            )
         parts = micro_batch is not None or get_dist_info()[1] > 1
         if parts and network.mixes_samples:
             raise UserError(f'{type(network.network).__name__} {MIXED}')

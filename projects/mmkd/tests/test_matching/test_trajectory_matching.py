@@ -381,3 +381,12 @@ def test_step_without_record_is_seen_as_it_is() -> None:
     case.augment = Wobble()
     case.plan = [InnerStep(step.rows) for step in case.plan]
     assert torch.equal(case.match('adjoint').images, plain.images)
+
+
+def test_networks_with_dropout_are_refused() -> None:
+    network = Small()
+    network.body.append(nn.Dropout(0.5))
+    with pytest.raises(UserError, match='Small has dropout.*set its rate to 0'):
+        Matcher(FlatNetwork(network))
+    network.body[-1].p = 0.0
+    assert Matcher(FlatNetwork(network))
