@@ -15,11 +15,13 @@ from benchmark.steps import over, quiet_devices, timed
 from benchmark.timing import Operation, interleaved
 
 ENGINES = ('unroll', 'adjoint', 'tesla')
-STEPS, BATCHES = (4, 12, 40), (16, 64)
-BATCH = 32
+STEPS, BATCHES = (4, 12, 40), (4, 32)
+BATCH = 8
 """Images per step where steps differ."""
-FEW = 10
+FEW = 4
 """Steps where batches differ."""
+ROUNDS = 3
+"""Repetitions of a segment at most; it takes many seconds on a CPU."""
 IMAGES = 1000
 """Images that are augmented together."""
 
@@ -110,7 +112,7 @@ def engines(args: argparse.Namespace, report: Any, device: str, width: int) -> N
         bench = Workbench(device, batch, width)
         name = f'{device}, N={steps}, B={batch}'
         runs = {engine: Operation(bench.match(engine, steps)) for engine in ENGINES}
-        found = timed(runs, args.rounds, bench.device, 1, report, name)
+        found = timed(runs, min(args.rounds, ROUNDS), bench.device, 1, report, name)
         for engine in ENGINES:
             mib = peak(engine, steps, batch, width, device)
             peaks[engine, steps, batch] = mib

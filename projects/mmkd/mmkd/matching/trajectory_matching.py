@@ -11,7 +11,8 @@ the expert was M epochs later, ``theta*`` (MTT, arXiv:2203.11932, Eq. 2; DATM, a
 gradients by X, L and alpha come from one of three engines:
 
 ``adjoint``
-    Exact, in memory that does not grow with N but by one vector of parameters per step. With
+    Exact, in memory that does not grow with N; one vector of parameters per step lies in a
+    :class:`Trail`, on the CPU in a temporary file. With
     ``lambda_N = dloss/dtheta_N`` and backwards from the last step::
 
         dloss/dalpha    -= <lambda_{i+1}, g_i>
@@ -44,6 +45,7 @@ from torch import Tensor
 
 from mmdistill.core.errors import UserError
 from mmkd.experts.flat_network import FlatNetwork
+from mmkd.matching.trail import Trail
 
 ENGINES = ('adjoint', 'unroll', 'tesla')
 MIXED = (
@@ -306,7 +308,7 @@ class Matcher:
         threshold: float | None,
     ) -> Matched:
         """Forward without a graph, backward with one step's graph at a time."""
-        passed = start.new_empty(len(plan), len(start))
+        passed = Trail(len(plan), start)
         theta = start
         for number, step in enumerate(plan):
             passed[number] = theta
