@@ -262,12 +262,18 @@ class Matcher:
         return torch.autograd.grad(self.loss(leaf, seen, labels, count), leaf)[0]
 
     def _plain_pullback(
-        self, theta: Tensor, seen: Tensor, labels: Tensor, count: int, cotangent: Tensor
+        self,
+        theta: Tensor,
+        seen: Tensor,
+        labels: Tensor,
+        count: int,
+        cotangent: Tensor,
+        curved: bool,
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-        """Gradient, and the pullback of a cotangent to parameters, images and labels."""
+        """Gradient, and the pullback of a cotangent to parameters (``curved``), images, labels."""
         leaves = [each.detach().requires_grad_() for each in (theta, seen, labels)]
         gradient = torch.autograd.grad(self.loss(*leaves, count), leaves[0], create_graph=True)[0]
-        wanted = [self.engine == 'adjoint', True, self.learn_labels]
+        wanted = [curved, True, self.learn_labels]
         chosen = [leaf for leaf, want in zip(leaves, wanted, strict=True) if want]
         found = iter(torch.autograd.grad(gradient, chosen, cotangent, materialize_grads=True))
         pulled = [next(found) if want else None for want in wanted]
@@ -280,15 +286,23 @@ class Matcher:
         return torch.func.grad(self.loss)(theta, seen, labels, count)
 
     def _functional_pullback(
-        self, theta: Tensor, seen: Tensor, labels: Tensor, count: int, cotangent: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        self,
+        theta: Tensor,
+        seen: Tensor,
+        labels: Tensor,
+        count: int,
+        cotangent: Tensor,
+        curved: bool,
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         """:meth:`_plain_pullback` in the form that compiles."""
 
         def gradient(*leaves: Tensor) -> Tensor:
             return torch.func.grad(self.loss)(*leaves, count)
 
         found, pull = torch.func.vjp(gradient, theta, seen, labels)
-        return found, *pull(cotangent)
+        moved, pixels, classes = pull(cotangent)
+        # what is not returned is not computed in the compiled form
+        return found, moved if curved else None, pixels, classes
 
     def _parts(self, count: int) -> list[slice]:
         """Micro-batches of this rank's share of a batch."""
@@ -328,13 +342,15 @@ class Matcher:
         by_labels = torch.zeros_like(labels) if self.learn_labels else None
         for number in reversed(range(len(plan))):
             step = plan[number]
-            curved = torch.zeros_like(theta)
+            # what lambda is before the first step plays no role
+            curved = self.engine == 'adjoint' and number > 0
+            turned = torch.zeros_like(theta)
             for part in self._parts(len(step.rows)):
                 rows = step.rows[part]
                 given = images[rows].requires_grad_()
                 seen = self._seen(given, step, part)
                 gradient, moved, pixels, classes = self._pull(
-                    passed[number], seen.detach(), labels[rows], len(step.rows), adjoint
+                    passed[number], seen.detach(), labels[rows], len(step.rows), adjoint, curved
                 )
                 by_lr -= torch.dot(adjoint, gradient)
                 if seen is not given:
@@ -342,11 +358,11 @@ class Matcher:
                 by_images.index_add_(0, rows, -lr * pixels)
                 if by_labels is not None:
                     by_labels.index_add_(0, rows, -lr * classes)
-                if self.engine == 'adjoint':
-                    curved += moved
-            if self.engine == 'adjoint':
-                all_reduce(curved)
-                adjoint = adjoint - lr * curved
+                if curved:
+                    turned += moved
+            if curved:
+                all_reduce(turned)
+                adjoint = adjoint - lr * turned
         for each in (by_images, by_labels, by_lr):
             if each is not None:
                 all_reduce(each)
