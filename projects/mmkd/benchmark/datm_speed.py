@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -62,14 +61,22 @@ class Workbench:
         return lambda: matcher(*given, plan)
 
 
+def resident(name: str) -> int:
+    """KiB in memory, now (``VmRSS``) or at most so far (``VmHWM``); Linux."""
+    lines = Path('/proc/self/status').read_text().splitlines()
+    return next(int(each.split()[1]) for each in lines if each.startswith(f'{name}:'))
+
+
 def peak_of(engine: str, steps: int, batch: int, width: int, threads: int, answer: Any) -> None:
     """Sends MiB of memory that a segment needs above what is there before; in its own process."""
     torch.set_num_threads(threads)
     run = Workbench('cpu', batch, width).match(engine, steps)
     Workbench('cpu', 2, width).match(engine, 1)()  # what is loaded at first use
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # the most so far begins anew; that of getrusage has the parent's in it
+    Path('/proc/self/clear_refs').write_text('5')
+    before = resident('VmRSS')
     run()
-    answer.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    answer.put((resident('VmHWM') - before) / 1024)
 
 
 def peak(engine: str, steps: int, batch: int, width: int, device: str) -> float:
