@@ -59,7 +59,9 @@ def test_without_whitening_samples_are_those_of_the_data_set(count):
 
 
 def test_built_from_configs_of_nested_data_sets():
-    split = dict(type='SplitDataset', dataset=dict(type='DigitsDataset', split='train'), share=0.1)
+    split = dict(
+        type='mmkd.SplitDataset', dataset=dict(type='mmkd.DigitsDataset', split='train'), share=0.1
+    )
     data = PreparedImages(dict(split, part='meta'))
     inside = SplitDataset(DigitsDataset('train'), 0.1, part='meta')
     assert torch.equal(data.images, stacked(inside))
