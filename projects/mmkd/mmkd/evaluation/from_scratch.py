@@ -39,10 +39,10 @@ class FromScratch:
     augment: Any = None
     seed: int = 0
 
-    def rates(self, lr: float) -> list[float]:
-        """Step size of every epoch."""
-        before = self.epochs // 2 + 2
-        return [lr if epoch < before else 0.1 * lr for epoch in range(self.epochs + 1)]
+    def rates(self, lr: float, epochs: int | None = None) -> list[float]:
+        """Step size of every epoch; ``epochs`` other than those of the protocol."""
+        last = self.epochs if epochs is None else epochs
+        return [lr if epoch < last // 2 + 2 else 0.1 * lr for epoch in range(last + 1)]
 
     def build(self, network: Mapping[str, Any], run: int, device: torch.device | str) -> nn.Module:
         """A fresh network; the same one for the same run, whatever was drawn before."""
@@ -72,14 +72,13 @@ class FromScratch:
         Returns:
             The network in evaluation mode.
         """
-        plan = self if epochs is None else FromScratch(**{**vars(self), 'epochs': epochs})
         images, labels = images.detach(), labels.detach()
         device = images.device
         model = self.build(network, run, device).train()
         draw = key_generator(self.seed, run, 1)
         optimizer, rate = None, None
         with torch.enable_grad():
-            for wanted in plan.rates(lr):
+            for wanted in self.rates(lr, epochs):
                 if wanted != rate:
                     rate = wanted
                     optimizer = torch.optim.SGD(

@@ -52,13 +52,14 @@ class FlatNetwork:
         self.size = sum(self._counts)
         number = {id(each): n for n, each in enumerate(params)}
         self._params = {name: number[id(each)] for name, each in places(network).items()}
-        self._buffers = {
-            name: each
-            for name, each in places(network, 'buffers').items()
-            if each.is_floating_point()
-        }
         self.buffer_names = list(self._buffers)
         self.buffer_size = sum(each.numel() for each in self._buffers.values())
+
+    @property
+    def _buffers(self) -> dict[str, Tensor]:
+        """Running statistics by place; looked up, because ``network.to`` makes new ones."""
+        found = places(self.network, 'buffers')
+        return {name: each for name, each in found.items() if each.is_floating_point()}
 
     @property
     def mixes_samples(self) -> bool:
@@ -101,7 +102,7 @@ class FlatNetwork:
         """What stands in for the network's tensors."""
         shaped = self._shaped(theta)
         found = {name: shaped[number] for name, number in self._params.items()}
-        if self._buffers:
+        if self.buffer_names:
             found.update(self._moving(self.buffers() if buffers is None else buffers))
             # counters of batches are moved in place too
             for name, each in places(self.network, 'buffers').items():
@@ -140,7 +141,8 @@ class FlatNetwork:
         with torch.no_grad():
             for each, values in zip(self.network.parameters(), self._shaped(theta), strict=True):
                 each.copy_(values)
-            if buffers is not None and self._buffers:
+            if buffers is not None and self.buffer_names:
+                own = self._buffers
                 for name, values in self._moving(buffers).items():
-                    self._buffers[name].copy_(values)
+                    own[name].copy_(values)
         return self.network

@@ -244,3 +244,12 @@ def test_load_into_shared_modules():
 def test_networks_that_cannot_be_trained_whole(network, message):
     with pytest.raises(UserError, match=message):
         FlatNetwork(network)
+
+
+def test_statistics_follow_a_network_that_moves():
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
+    flat = FlatNetwork(network)
+    network.double()  # makes new buffers, as another device does
+    network[1].running_mean.fill_(3.0)
+    assert flat.buffers().dtype == torch.float64
+    assert flat.buffers()[:2].tolist() == [3.0, 3.0]
