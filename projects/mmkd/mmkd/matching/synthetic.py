@@ -11,6 +11,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmdistill.core.errors import UserError
+from mmdistill.core.gradients import all_finite
 from mmdistill.core.rng import key_generator, preserve_rng
 from mmkd.datasets.prepared import PreparedImages
 from mmkd.experts.flat_network import FlatNetwork
@@ -242,9 +243,7 @@ class TrajectoryMatching(BaseModel):
             self.threshold,
         )
         gradients = (found.images, found.labels, found.lr)
-        learned = found.images is not None and all(
-            bool(each.isfinite().all()) for each in gradients if each is not None
-        )
+        learned = found.images is not None and bool(all_finite(gradients))
         if learned:
             for each, gradient in zip(
                 (self.images, self.label_logits, self.inner_lr), gradients, strict=True
