@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import torch
 from benchmark.steps import over, quiet_devices, timed
 from benchmark.timing import Operation, interleaved
 
-ENGINES = ('unroll', 'adjoint', 'tesla')
+COMPILED = 'adjoint, compiled'
+ENGINES = ('unroll', 'adjoint', COMPILED, 'tesla')
+"""Rows; ``unroll`` cannot be compiled, its graph is that of all steps."""
 STEPS, BATCHES = (4, 12, 40), (4, 32)
 BATCH = 8
 """Images per step where steps differ."""
@@ -49,12 +52,22 @@ class Workbench:
         self.lr = torch.tensor(0.01, device=device)
         self.start = self.network.theta()
         self.target = self.start + 0.01 * torch.randn_like(self.start)
+        self._matchers: dict[str, Any] = {}
 
-    def match(self, engine: str, steps: int) -> Callable[[], Any]:
+    def matcher(self, row: str) -> Any:
+        """The matcher of a row, made once: a compiled one serves any number of steps."""
+        from mmkd.matching.trajectory_matching import Matcher
+
+        if row not in self._matchers:
+            engine, compiled = row.split(',')[0], row == COMPILED
+            self._matchers[row] = Matcher(self.network, engine, self.augment, compiled=compiled)
+        return self._matchers[row]
+
+    def match(self, row: str, steps: int) -> Callable[[], Any]:
         """Loss and gradients of a segment."""
-        from mmkd.matching.trajectory_matching import Matcher, draw_plan
+        from mmkd.matching.trajectory_matching import draw_plan
 
-        matcher = Matcher(self.network, engine, self.augment)
+        matcher = self.matcher(row)
         draw = torch.Generator().manual_seed(0)
         plan = draw_plan(self.batch, self.batch, steps, draw, self.augment, (32, 32), self.device)
         given = (self.images, self.labels, self.lr, self.start, self.target)
@@ -70,8 +83,10 @@ def resident(name: str) -> int:
 def peak_of(engine: str, steps: int, batch: int, width: int, threads: int, answer: Any) -> None:
     """Sends MiB of memory that a segment needs above what is there before; in its own process."""
     torch.set_num_threads(threads)
-    run = Workbench('cpu', batch, width).match(engine, steps)
-    Workbench('cpu', 2, width).match(engine, 1)()  # what is loaded at first use
+    bench = Workbench('cpu', batch, width)
+    run = bench.match(engine, steps)
+    # what is loaded at first use, and compiled: every kind of step is in a segment of two
+    (bench if engine == COMPILED else Workbench('cpu', 2, width)).match(engine, 2)()
     # the most so far begins anew; that of getrusage has the parent's in it
     Path('/proc/self/clear_refs').write_text('5')
     before = resident('VmRSS')
@@ -115,18 +130,24 @@ def engines(args: argparse.Namespace, report: Any, device: str, width: int) -> N
     """Time and memory of a segment against steps, and against the batch."""
     settings = [(steps, BATCH) for steps in STEPS] + [(FEW, batch) for batch in BATCHES]
     peaks: dict[tuple[str, int, int], float] = {}
+    benches = {batch: Workbench(device, batch, width) for _, batch in settings}
+    began = time.perf_counter()
+    benches[BATCH].match(COMPILED, 2)()
+    taken = time.perf_counter() - began
+    report.add(f'{device}, B={BATCH}: compiling', dict(ms=1e3 * taken), taken)
     for steps, batch in settings:
-        bench = Workbench(device, batch, width)
+        bench = benches[batch]
+        rows = [each for each in ENGINES if each != COMPILED or batch == BATCH]
         name = f'{device}, N={steps}, B={batch}'
-        runs = {engine: Operation(bench.match(engine, steps)) for engine in ENGINES}
+        runs = {engine: Operation(bench.match(engine, steps)) for engine in rows}
         found = timed(runs, min(args.rounds, ROUNDS), bench.device, 1, report, name)
-        for engine in ENGINES:
+        for engine in rows:
             mib = peak(engine, steps, batch, width, device)
             peaks[engine, steps, batch] = mib
             ratios = over(found, engine, 'unroll')
             report.add(f'{name}: {engine}, over unroll', {**ratios, 'peak_mib': mib})
         if steps == STEPS[-1]:
-            report.ratio = over(found, 'adjoint', 'unroll')['x']
+            report.ratio = over(found, COMPILED, 'unroll')['x']
     for engine in ENGINES:
         growth = peaks[engine, STEPS[-1], BATCH] / peaks[engine, STEPS[0], BATCH]
         label = f'{device}: {engine}, peak of N={STEPS[-1]} over N={STEPS[0]}'

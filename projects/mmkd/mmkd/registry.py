@@ -36,3 +36,7 @@ OPTIMIZERS = _child('optimizer', MMENGINE_OPTIMIZERS)
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
     'optimizer wrapper constructor', MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 )
+TEACHERS = Registry('teacher', scope='mmkd', locations=['mmkd.components'])
+"""Teachers that answer messages, see :mod:`mmkd.teachers.base`."""
+TRACE_FILTERS = Registry('trace filter', scope='mmkd', locations=['mmkd.components'])
+"""Filters of traces, see :mod:`mmkd.traces.filters`."""

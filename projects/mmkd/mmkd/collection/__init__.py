@@ -1,0 +1,1 @@
+"""Collecting traces so that nothing is lost and nothing is asked for twice."""

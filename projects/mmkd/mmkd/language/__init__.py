@@ -1,0 +1,1 @@
+"""Language models as students: templates, tables of tokens, packs, losses."""

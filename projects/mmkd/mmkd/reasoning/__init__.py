@@ -1,0 +1,1 @@
+"""Procedural reasoning tasks, and a teacher that solves and explains them."""

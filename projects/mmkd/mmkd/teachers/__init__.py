@@ -1,0 +1,1 @@
+"""Teachers that answer messages: endpoints, local models, recordings."""

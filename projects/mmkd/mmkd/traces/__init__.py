@@ -1,0 +1,1 @@
+"""Explanation traces: queries, records, filters and files (Orca, arXiv:2306.02707)."""
