@@ -33,7 +33,13 @@ class IterTrainLoop(IterBasedTrainLoop):
         val_begin: First iteration after which validation may run.
         val_interval: Iterations between validations.
         dynamic_intervals: Pairs (milestone, interval) that change ``val_interval``.
+
+    Attributes:
+        batches_per_iter: Batches of the loader that an iteration takes; a loop that takes several
+            sets it and overrides ``fetch`` and ``step``.
     """
+
+    batches_per_iter = 1
 
     def __init__(
         self,
@@ -69,7 +75,7 @@ class IterTrainLoop(IterBasedTrainLoop):
         runner = self.runner
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
-        self.dataloader.batch_sampler.seek(self._iter, seed=runner.seed)
+        self.dataloader.batch_sampler.seek(self._iter * self.batches_per_iter, seed=runner.seed)
         self.dataloader_iterator = iter(self.dataloader)
         try:
             self._train()
@@ -87,19 +93,27 @@ class IterTrainLoop(IterBasedTrainLoop):
             self._validate()
         while self._iter < self._max_iters and not self.stop_training:
             runner.model.train()
-            batch = next(self.dataloader_iterator)
+            batch = self.fetch()
             self.val_pending = self._val_is_due(self._iter + 1)
             self.run_iter(batch)
             self._decide_current_val_interval()
             if self.val_pending:
                 self._validate()
 
+    def fetch(self) -> Any:
+        """What the next iteration works on."""
+        return next(self.dataloader_iterator)
+
+    def step(self, data_batch: Any) -> dict[str, torch.Tensor]:
+        """Forward, backward and update; returns what is logged."""
+        return stepping_model(self.runner).train_step(data_batch, self.runner.optim_wrapper)
+
     def run_iter(self, data_batch: Any) -> None:
         """One iteration; a student-teacher model learns which one it is."""
         runner, index = self.runner, self._iter
         tell_position(runner)
         runner.call_hook('before_train_iter', batch_idx=index, data_batch=data_batch)
-        outputs = stepping_model(runner).train_step(data_batch, runner.optim_wrapper)
+        outputs = self.step(data_batch)
         runner.call_hook(
             'after_train_iter', batch_idx=index, data_batch=data_batch, outputs=outputs
         )

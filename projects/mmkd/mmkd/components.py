@@ -19,7 +19,8 @@ from mmkd.distillation.losses import attention_transfer, dkd, fitnet, rkd
 from mmkd.distillation.weighters import ada, annealing, constant, free_ratio, tgeo_kd, wsld
 from mmkd.evaluation import metric
 from mmkd.intervention import diagnostics, hook, teacher_intervention
-from mmkd.loops import experts, from_scratch, meta, two_step
+from mmkd.language import curriculum
+from mmkd.loops import experts, from_scratch, meta, staged, two_step
 from mmkd.matching import hooks as matching_hooks
 from mmkd.matching import segments, synthetic
 from mmkd.models import (
@@ -46,6 +47,7 @@ __all__ = [
     'condensation_nets',
     'connectors',
     'constant',
+    'curriculum',
     'diagnostics',
     'digits',
     'distillation_hooks',
@@ -70,6 +72,7 @@ __all__ = [
     'quantizers',
     'rkd',
     'segments',
+    'staged',
     'student_fusion',
     'subsets',
     'synthetic',

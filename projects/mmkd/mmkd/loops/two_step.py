@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmdistill.core.errors import UserError
 from mmdistill.core.loops.iter_train_loop import IterTrainLoop
+from mmkd.loops.restart import configs_of, restart, same_types, with_optimizer
 from mmkd.registry import LOOPS
 
 
@@ -47,35 +47,20 @@ class TwoStepTrainLoop(IterTrainLoop):
             raise UserError(
                 f'first_iters must be at least 0 and below max_iters={max_iters}, got {first_iters}'
             )
-        # the runner builds them after its loop: here they still are configs
-        given, wrapper = runner.param_schedulers or [], runner.optim_wrapper
-        given = [given] if isinstance(given, Mapping) else list(given)
-        if not isinstance(wrapper, Mapping) or not all(isinstance(e, Mapping) for e in given):
+        wrapper, given = configs_of(runner, 'TwoStepTrainLoop')
+        if not same_types(given, second_scheduler):
             raise UserError(
-                'TwoStepTrainLoop builds a second optimizer: give optim_wrapper and '
-                'param_scheduler as configs'
-            )
-        types = [[each['type'] for each in some] for some in (given, second_scheduler)]
-        if types[0] != types[1]:
-            raise UserError(
-                f'second_scheduler must have the types of param_scheduler, {types[0]}, so that a '
-                f'checkpoint fits both phases; got {types[1]}'
+                'second_scheduler must have the types of param_scheduler, '
+                f'{[each["type"] for each in given]}, so that a checkpoint fits both phases; got '
+                f'{[each["type"] for each in second_scheduler]}'
             )
         self.first_iters = first_iters
         self.second_scheduler = [dict(each) for each in second_scheduler]
-        self.wrapper = copy.deepcopy(dict(wrapper))
-        self.wrapper['optimizer'] = {**self.wrapper['optimizer'], **(optimizer or {})}
+        self.wrapper = with_optimizer(wrapper, optimizer)
 
     def run_iter(self, data_batch: Any) -> None:
         """One iteration; the first one of the second phase begins it."""
         if self._iter == self.first_iters:
-            self._begin_second()
+            restart(self.runner, self.wrapper, self.second_scheduler)
+            self.runner.logger.info(f'second phase from iteration {self._iter} on')
         super().run_iter(data_batch)
-
-    def _begin_second(self) -> None:
-        """Fresh moments and a fresh warm-up."""
-        runner = self.runner
-        runner.optim_wrapper = runner.build_optim_wrapper(self.wrapper)
-        if self.second_scheduler:
-            runner.param_schedulers = runner.build_param_scheduler(self.second_scheduler)
-        runner.logger.info(f'second phase from iteration {self._iter} on')
