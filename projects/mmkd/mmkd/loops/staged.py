@@ -18,6 +18,7 @@ from torch import Tensor
 from mmdistill.core.errors import UserError
 from mmdistill.core.hooks.teacher_update import stepping_model
 from mmdistill.core.loops.iter_train_loop import IterTrainLoop
+from mmkd.language.lm_loss import response_tokens
 from mmkd.loops.restart import configs_of, restart, same_types, with_optimizer
 from mmkd.registry import LOOPS
 
@@ -42,12 +43,12 @@ def within(schedulers: Sequence[Mapping[str, Any]], iters: int) -> list[dict[str
     return found
 
 
-def count_targets(batches: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """Tokens that are learned from in some batches, on all ranks; a scalar."""
-    counts = [(each['labels'] != -100).sum() for each in batches]
+def count_targets(batches: Sequence[Mapping[str, Tensor]]) -> int:
+    """Tokens that are learned from in some batches, on all ranks."""
+    counts = [response_tokens(each['labels'], each.get('doc_ids')) for each in batches]
     total = torch.stack(counts).sum()
     all_reduce(total)
-    return total
+    return int(total)
 
 
 @LOOPS.register_module()
@@ -158,10 +159,11 @@ class StagedTrainLoop(IterTrainLoop):
         )
 
     def fetch(self) -> list[dict[str, Any]]:
-        """The batches of a step; each knows how many tokens the step learns from."""
+        """The batches of a step; each knows of how many tokens and batches it is a part."""
         batches = [next(self.dataloader_iterator) for _ in range(self.batches_per_iter)]
         total = count_targets(batches)
-        return [dict(each, global_tokens=total) for each in batches]
+        share = dict(global_tokens=total, accumulate=self.batches_per_iter)
+        return [dict(each, **share) for each in batches]
 
     def run_iter(self, data_batch: list[dict[str, Any]]) -> None:
         """One step; the first one of a stage begins it."""
@@ -180,7 +182,14 @@ class StagedTrainLoop(IterTrainLoop):
         self.runner.logger.info(f'stage {self.names[number]!r} from iteration {self._iter} on')
 
     def step(self, data_batch: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Forward and backward of each batch and one update; logged values are their means."""
+        """Forward and backward of each batch and one update.
+
+        The log has the mean of what is a loss, and sums of what is counted.
+        """
         model, wrapper = stepping_model(self.runner), self.runner.optim_wrapper
         found = [model.train_step(each, wrapper) for each in data_batch]
-        return {key: torch.stack([each[key].detach() for each in found]).mean() for key in found[0]}
+        logged = {}
+        for key in found[0]:
+            values = torch.stack([each[key].detach() for each in found])
+            logged[key] = values.mean() if 'loss' in key else values.sum()
+        return logged

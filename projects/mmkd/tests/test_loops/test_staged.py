@@ -34,7 +34,7 @@ class ToyPacks:
         READ.append((self.seed, epoch, number))
         draw = torch.Generator().manual_seed(1000 * self.seed + 100 * epoch + number)
         labels = torch.randint(0, 3, (4,), generator=draw)
-        labels[: number % 3 + 1] = -100
+        labels[: number % 2 + 1] = -100
         return dict(
             inputs=torch.randn(4, 3, generator=draw), labels=labels, key=self.key(epoch, number)
         )
@@ -54,14 +54,14 @@ class ToyLanguageModel(BaseModel):
     def __init__(self):
         super().__init__()
         self.head = nn.Linear(3, 3)
-        self.accumulate = 2
 
-    def forward(self, inputs, labels, global_tokens, mode='loss', **_):
-        logits = self.head(inputs).flatten(0, 1)
+    def forward(self, inputs, labels, global_tokens, accumulate, mode='loss', **_):
+        logits = self.head(inputs[:, :-1]).flatten(0, 1)
         total = nn.functional.cross_entropy(
-            logits, labels.flatten(), ignore_index=-100, reduction='sum'
+            logits, labels[:, 1:].flatten(), ignore_index=-100, reduction='sum'
         )
-        return dict(loss=total * self.accumulate / global_tokens)
+        tokens = (labels[:, 1:] != -100).sum()
+        return dict(loss=total * accumulate / global_tokens, tokens=tokens.float())
 
 
 FUNCTIONS.register_module(name='staged_toy_collate', module=default_collate, force=True)
@@ -73,7 +73,8 @@ class Notes(Hook):
     """Rates, keys and parameters of each iteration, and the optimizer's counters."""
 
     def __init__(self):
-        self.rates, self.keys, self.steps, self.states, self.losses = [], [], [], [], []
+        self.rates, self.keys, self.steps, self.states = [], [], [], []
+        self.losses, self.tokens = [], []
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self.rates.append(runner.optim_wrapper.get_lr()['lr'][0])
@@ -84,6 +85,7 @@ class Notes(Hook):
         self.steps.append({int(each['step']) for each in found})
         self.states.append(copy.deepcopy(runner.model.state_dict()))
         self.losses.append(float(outputs['loss']))
+        self.tokens.append(int(outputs['tokens']))
 
 
 class Halt(Hook):
@@ -162,8 +164,10 @@ def test_loss_is_the_mean_over_all_tokens_of_a_step(tmp_path):
     # the second step's packs: one pack and three empty ones
     model.load_state_dict({k.split('.')[1]: v for k, v in notes.states[0].items()})
     last = ToyPacks(1, [5]).pack(0, 4)
-    mean = nn.functional.cross_entropy(model(last['inputs']), last['labels'], ignore_index=-100)
+    mean = nn.functional.cross_entropy(model(last['inputs'][:-1]), last['labels'][1:])
     assert notes.losses[1] == pytest.approx(float(mean), rel=1e-5)
+    # of packs 0 to 3: three, two, three and two tokens
+    assert notes.tokens == [10, 3, 10, 8]
 
 
 @pytest.mark.parametrize('at', [1, 2, 3])
@@ -207,7 +211,8 @@ def test_a_schedule_in_shares_of_a_stage():
 
 def test_targets_are_counted_over_all_batches():
     labels = [torch.tensor([[-100, 1], [2, -100]]), torch.tensor([[-100, -100], [0, 1]])]
-    assert int(count_targets([dict(labels=each) for each in labels])) == 4
+    # a row's first token follows nothing
+    assert count_targets([dict(labels=each) for each in labels]) == 2
 
 
 @pytest.mark.parametrize(
