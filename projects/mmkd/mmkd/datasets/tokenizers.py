@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmdistill.core.errors import UserError
+from mmkd.registry import TASK_UTILS
 
 SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 
@@ -104,3 +105,12 @@ def load_tokenizer(path: str | Path) -> Any:
         return AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise UserError(f'{path}: no tokenizer can be read: {error}') from error
+
+
+def tokenizer_of(source: str | Mapping[str, Any]) -> Any:
+    """A tokenizer from a folder, or of a config.
+
+    Raises:
+        UserError: there is none.
+    """
+    return load_tokenizer(source) if isinstance(source, str) else TASK_UTILS.build(dict(source))

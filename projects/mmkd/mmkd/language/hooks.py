@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 from mmdistill.core.errors import UserError
 from mmdistill.core.hooks.teacher_update import bare_model, require
+from mmkd.datasets.tokenizers import tokenizer_of
 from mmkd.registry import HOOKS
 
 
@@ -90,7 +91,7 @@ class PretrainedExportHook(Hook):
     """Writes ``WORK_DIR/hf``, a folder that ``transformers`` reads, when the training ends.
 
     Args:
-        tokenizer: folder of the tokenizer that is saved beside the model; None: none.
+        tokenizer: folder or config of the tokenizer that is saved beside the model; None: none.
         merge: adapters are added to the weights; else they alone are saved.
         folder: name within the work dir.
     """
@@ -98,7 +99,10 @@ class PretrainedExportHook(Hook):
     priority = 'LOW'
 
     def __init__(
-        self, tokenizer: str | None = None, merge: bool = True, folder: str = 'hf'
+        self,
+        tokenizer: str | Mapping[str, Any] | None = None,
+        merge: bool = True,
+        folder: str = 'hf',
     ) -> None:
         self.tokenizer, self.merge, self.folder = tokenizer, merge, folder
 
@@ -107,11 +111,7 @@ class PretrainedExportHook(Hook):
         require(runner, self, 'save_pretrained')
         if get_rank():
             return
-        tokenizer = None
-        if self.tokenizer is not None:
-            from transformers import AutoTokenizer
-
-            tokenizer = AutoTokenizer.from_pretrained(self.tokenizer, local_files_only=True)
+        tokenizer = None if self.tokenizer is None else tokenizer_of(self.tokenizer)
         folder = Path(runner.work_dir, self.folder)
         bare_model(runner).save_pretrained(folder, tokenizer, merge=self.merge)
         runner.logger.info(f'model for transformers: {folder}')
