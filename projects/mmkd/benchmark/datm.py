@@ -322,7 +322,7 @@ GAIN = Gain(
         Further(
             title='CIFAR-10',
             rows=[key for key in ROWS if key.startswith(PREFIX)],
-            method=f'{PREFIX}ipc10-expanding',
+            method=f'{PREFIX}ipc10-early',
             columns=COLUMNS,
             caption=(
                 'The same on 2,000 test images of CIFAR-10: three experts of 12 epochs on 4,500 '

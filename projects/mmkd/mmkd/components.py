@@ -18,9 +18,18 @@ from mmkd.distillation import hooks as distillation_hooks
 from mmkd.distillation.losses import attention_transfer, dkd, fitnet, rkd
 from mmkd.distillation.weighters import ada, annealing, constant, free_ratio, tgeo_kd, wsld
 from mmkd.evaluation import metric
+from mmkd.evaluation.language import multiple_choice
 from mmkd.intervention import diagnostics, hook, teacher_intervention
-from mmkd.language import curriculum
-from mmkd.loops import experts, from_scratch, meta, staged, two_step
+from mmkd.language import (
+    causal_student,
+    collate,
+    curriculum,
+    packed_dataset,
+    query_data,
+)
+from mmkd.language import hooks as language_hooks
+from mmkd.language import metric as language_metric
+from mmkd.loops import answers, experts, from_scratch, meta, staged, two_step
 from mmkd.matching import hooks as matching_hooks
 from mmkd.matching import segments, synthetic
 from mmkd.models import (
@@ -35,41 +44,60 @@ from mmkd.models.cifar import build as cifar_nets
 from mmkd.models.condensation import build as condensation_nets
 from mmkd.optim import bert_adam, student_fusion
 from mmkd.quant import quantizers, torchao_backend
+from mmkd.reasoning import data as world_data
+from mmkd.reasoning import teacher as world_teacher
+from mmkd.teachers import hf_local, openai_compat, replay
+from mmkd.traces.filters import answers as answer_filters
+from mmkd.traces.filters import contamination, repetitions, target
 
 __all__ = [
     'ada',
     'annealing',
+    'answer_filters',
+    'answers',
     'attention_transfer',
     'bert_adam',
+    'causal_student',
     'cifar_dataset',
     'cifar_nets',
     'classifier',
+    'collate',
     'condensation_nets',
     'connectors',
     'constant',
+    'contamination',
     'curriculum',
     'diagnostics',
     'digits',
     'distillation_hooks',
     'distiller',
-    'drawn_table',
     'dkd',
+    'drawn_table',
     'dsa',
     'experts',
     'fitnet',
     'free_ratio',
     'from_scratch',
+    'hf_local',
     'hook',
     'hugging_face',
     'image_dataset',
     'image_folder',
     'indexed',
+    'language_hooks',
+    'language_metric',
     'matching_hooks',
     'meta',
     'metric',
     'mistaken',
+    'multiple_choice',
+    'openai_compat',
+    'packed_dataset',
     'prepared',
     'quantizers',
+    'query_data',
+    'repetitions',
+    'replay',
     'rkd',
     'segments',
     'staged',
@@ -78,6 +106,7 @@ __all__ = [
     'synthetic',
     'tabular',
     'tabular_dataset',
+    'target',
     'teacher_cache',
     'teacher_intervention',
     'text_dataset',
@@ -85,5 +114,7 @@ __all__ = [
     'timm_classifier',
     'torchao_backend',
     'two_step',
+    'world_data',
+    'world_teacher',
     'wsld',
 ]

@@ -1,0 +1,51 @@
+# Students of a few million parameters, from scratch, on procedural problems whose teachers solve and
+# explain them; nothing has to be downloaded or collected.
+_base_ = ['./language.py']
+seed = 0
+batch_size = 4
+accumulate = 1
+cap = 512
+model = dict(
+    language_model=dict(
+        config=dict(
+            model_type='llama',
+            vocab_size=387,
+            hidden_size=192,
+            intermediate_size=512,
+            num_hidden_layers=4,
+            num_attention_heads=6,
+            num_key_value_heads=6,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=0,
+        )
+    ),
+    attention='sdpa',
+)
+optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=0.01))
+packs = dict(type='mmkd.WorldPacks', cap=cap, seed=seed)
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=1,
+    dataset=dict(batch_size=batch_size, accumulate=accumulate),
+)
+train_cfg = dict(accumulate=accumulate)
+tokenizer = dict(type='mmkd.WorldTokenizer')
+val_dataloader = dict(
+    batch_size=100, dataset=dict(type='mmkd.WorldQueries', name='dev', count=100, seed=seed)
+)
+val_cfg = dict(tokenizer=tokenizer, max_new_tokens=128)
+test_dataloader = dict(
+    batch_size=100,
+    dataset=dict(
+        type='mmkd.WorldQueries', name='test+test_longer+test_wording', count=200, seed=seed
+    ),
+)
+test_cfg = dict(tokenizer=tokenizer, max_new_tokens=192)
+custom_hooks = [
+    dict(type='mmdistill.PreemptHook'),
+    dict(type='mmkd.PackStatisticsHook'),
+    dict(type='mmkd.PretrainedExportHook', tokenizer=tokenizer),
+]

@@ -1,0 +1,1 @@
+"""What language models answer: multiple choice, free text, and a judge's scores."""
