@@ -1,5 +1,5 @@
-# Students of a few million parameters, from scratch, on procedural problems whose teachers solve and
-# explain them; nothing has to be downloaded or collected.
+# Students of two million parameters, from scratch, on procedural problems whose teachers solve
+# and explain them; nothing has to be downloaded or collected.
 _base_ = ['./language.py']
 seed = 0
 batch_size = 4

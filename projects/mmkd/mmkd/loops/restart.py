@@ -51,10 +51,26 @@ def restart(
         wrapper: config of the optimizer wrapper.
         schedulers: configs, whose ``begin`` and ``end`` count from now on.
         keep_moments: the optimizer goes on with the state that it has of the parameters.
+
+    Raises:
+        UserError: the runner's strategy is DeepSpeed, whose engine keeps its optimizer.
     """
-    before = runner.optim_wrapper
-    runner.optim_wrapper = runner.build_optim_wrapper(copy.deepcopy(dict(wrapper)))
+    before, strategy = runner.optim_wrapper, getattr(runner, 'strategy', None)
+    wrapper, schedules = copy.deepcopy(dict(wrapper)), [dict(each) for each in schedulers]
+    if strategy is None:
+        runner.optim_wrapper = runner.build_optim_wrapper(wrapper)
+        if schedules:
+            runner.param_schedulers = runner.build_param_scheduler(schedules)
+    elif type(strategy).__name__ == 'DeepSpeedStrategy':
+        raise UserError(
+            'DeepSpeed cannot begin with a fresh optimizer in between: give later stages '
+            'reset_optimizer=False and reset_scheduler=False, or train them one by one'
+        )
+    else:
+        made = strategy.build_optim_wrapper(wrapper, runner.model)
+        runner.optim_wrapper = strategy.optim_wrapper = made
+        if schedules:
+            built = strategy.build_param_scheduler(schedules, made)
+            runner.param_schedulers = strategy.param_schedulers = built
     if keep_moments:
         runner.optim_wrapper.optimizer.state.update(before.optimizer.state)
-    if schedulers:
-        runner.param_schedulers = runner.build_param_scheduler([dict(each) for each in schedulers])

@@ -30,7 +30,8 @@ def within(schedulers: Sequence[Mapping[str, Any]], iters: int) -> list[dict[str
 
     Args:
         schedulers: configs; a ``begin``, ``end`` or ``T_max`` that is a float is a share of the
-            stage, so that a schedule can be written before the number of packs is known.
+            stage, so that a schedule can be written before the number of packs is known. One
+            that ends by a share lasts two iterations at least: a warm-up of one never ends.
         iters: of the stage.
     """
     found = []
@@ -39,6 +40,8 @@ def within(schedulers: Sequence[Mapping[str, Any]], iters: int) -> list[dict[str
         for key in ('begin', 'end', 'T_max'):
             if isinstance(config.get(key), float):
                 config[key] = round(config[key] * iters)
+                if key == 'end':
+                    config[key] = max(config[key], config.get('begin', 0) + 2)
         found.append(config)
     return found
 

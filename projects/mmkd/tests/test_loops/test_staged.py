@@ -207,6 +207,7 @@ def test_a_schedule_in_shares_of_a_stage():
         dict(type='PolyLR', begin=3, end=40, by_epoch=False),
     ]
     assert config == dict(type='LinearLR', begin=0.0, end=0.25)
+    assert within([config], 3) == [dict(type='LinearLR', begin=0, end=2, by_epoch=False)]
 
 
 def test_targets_are_counted_over_all_batches():
