@@ -18,7 +18,7 @@ from mmkd.distillation import hooks as distillation_hooks
 from mmkd.distillation.losses import attention_transfer, dkd, fitnet, rkd
 from mmkd.distillation.weighters import ada, annealing, constant, free_ratio, tgeo_kd, wsld
 from mmkd.evaluation import metric
-from mmkd.evaluation.language import multiple_choice
+from mmkd.evaluation.language import judge_metric, multiple_choice
 from mmkd.intervention import diagnostics, hook, teacher_intervention
 from mmkd.language import (
     causal_student,
@@ -84,6 +84,7 @@ __all__ = [
     'image_dataset',
     'image_folder',
     'indexed',
+    'judge_metric',
     'language_hooks',
     'language_metric',
     'matching_hooks',

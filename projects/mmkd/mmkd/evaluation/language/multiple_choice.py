@@ -25,10 +25,11 @@ class MultipleChoiceMetric(BaseMetric):
 
     ``PARSER/TASK`` and ``PARSER/mean`` for each of ``first_capital`` and ``anchored`` of
     :mod:`mmkd.evaluation.language.parsers`, for ``loglik``, the option with the largest
-    log-likelihood where samples have them, and for ``free_text``, questions without labels, whose
-    mean is apart. ``PARSER/unparsed`` is the share of replies without an answer, which are wrong
-    ones. ``format_penalty`` is what reading a reply like Orca's parser (arXiv:2306.02707) costs:
-    the mean of ``anchored`` less that of ``first_capital``. ``n/TASK`` counts questions.
+    log-likelihood where samples have them, for ``free_text``, questions without labels, and for
+    ``answer``, all questions: ``anchored`` of those with labels, ``free_text`` of the others.
+    ``PARSER/unparsed`` is the share of replies without an answer, which are wrong ones.
+    ``format_penalty`` is what reading a reply like Orca's parser (arXiv:2306.02707) costs: the mean
+    of ``anchored`` less that of ``first_capital``. ``n/TASK`` counts questions.
 
     Args:
         collect_device: see mmengine.
@@ -54,7 +55,7 @@ class MultipleChoiceMetric(BaseMetric):
     def compute_metrics(self, results: list[Row]) -> dict[str, float]:
         """Percentages."""
         values: dict[str, float] = {}
-        for name in (*PARSERS, 'loglik', 'free_text'):
+        for name in (*PARSERS, 'loglik', 'free_text', 'answer'):
             tasks: dict[str, list[bool]] = {}
             for task, right, _ in results:
                 if name in right:
@@ -88,5 +89,6 @@ def _read(sample: dict[str, Any]) -> Row:
                     f'{sample["task"]}: {len(scores)} log-likelihoods of {len(labels)} labels'
                 )
             found['loglik'] = labels[int(np.argmax(scores))]
+    found['answer'] = found.get('anchored', found.get('free_text'))
     right = {name: answer == target for name, answer in found.items()}
     return sample['task'], right, {name: answer is None for name, answer in found.items()}

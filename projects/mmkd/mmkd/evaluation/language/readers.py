@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
 from mmdistill.core.errors import UserError, did_you_mean
+from mmkd.traces.rows import Place, read_records
 from mmkd.traces.schema import Query, read_record
 
 PAIRS = (('True', 'False'), ('Yes', 'No'), ('yes', 'no'))
@@ -119,7 +120,7 @@ def read_bbh(folder: str | Path, tasks: Sequence[str] | None = None) -> list[Ite
 
 def _bbh_task(path: Path) -> list[Item]:
     """Questions of a file."""
-    content = _json(path.read_text(encoding='utf-8'), str(path))
+    content = _json(path)
     rows = content.get('examples') if isinstance(content, dict) else None
     if not isinstance(rows, list) or not rows:
         raise UserError(f'{path}: needs a list "examples" that is not empty')
@@ -132,18 +133,9 @@ def _bbh_task(path: Path) -> list[Item]:
         labels, options = parse_options(row['input'])
         if not labels:
             labels = options = pair
-        target = row['target'].strip()
-        bare = target.removeprefix('(').removesuffix(')')
-        found.append(
-            Item(
-                path.stem,
-                f'{path.stem}.{number}',
-                row['input'],
-                labels,
-                options,
-                bare if bare in labels else target,
-            )
-        )
+        target = _label_or_text(row['target'], labels)
+        uid = f'{path.stem}.{number}'
+        found.append(Item(path.stem, uid, row['input'], labels, options, target))
     return found
 
 
@@ -157,20 +149,21 @@ def read_agieval(path: str | Path) -> list[Item]:
     Raises:
         UserError: no such file, or a line of another form.
     """
-    path = Path(path)
-    found = []
-    for number, line in _lines(path):
-        where = f'{path}:{number}'
-        row = _need(_json(line, where), dict(question=str), where)
-        options = _bare_options(row.get('options') or (), where)
-        labels = tuple(ascii_uppercase[: len(options)])
-        target = row.get('label') if options else row.get('answer') or row.get('label')
-        if not isinstance(target, str) or (options and target not in labels):
-            known = f'one of {"".join(labels)}' if options else 'a text'
-            raise UserError(f'{where}: the answer must be {known}, got {target!r}')
-        prompt = agieval_prompt(row['question'], options, row.get('passage') or '')
-        found.append(Item(path.stem, f'{path.stem}.{number}', prompt, labels, options, target))
-    return found
+    return [item for _, item in read_records(path, _agieval_item)]
+
+
+def _agieval_item(row: Mapping[str, Any], place: Place) -> Item:
+    """The question of a line."""
+    _need(row, dict(question=str), str(place))
+    task = place.path.stem
+    options = _bare_options(row.get('options') or (), str(place))
+    labels = tuple(ascii_uppercase[: len(options)])
+    target = row.get('label') if options else row.get('answer') or row.get('label')
+    if not isinstance(target, str) or (options and target not in labels):
+        known = f'one of {"".join(labels)}' if options else 'a text'
+        raise UserError(f'{place}: the answer must be {known}, got {target!r}')
+    prompt = agieval_prompt(row['question'], options, row.get('passage') or '')
+    return Item(task, f'{task}.{place.number}', prompt, labels, options, target)
 
 
 def agieval_prompt(question: str, options: Sequence[str], passage: str = '') -> str:
@@ -192,58 +185,57 @@ def agieval_prompt(question: str, options: Sequence[str], passage: str = '') -> 
 
 
 def read_queries(path: str | Path) -> list[Item]:
-    """Questions from JSON lines of :class:`mmkd.traces.schema.Query`; options are those they list.
+    """Questions from rows of :class:`mmkd.traces.schema.Query`; options are those they list.
 
     Args:
-        path: the file; a question without a target cannot be scored, and has ``''``.
+        path: JSON lines, or Parquet; a question without a target has ``''``, which no answer is.
 
     Raises:
         UserError: no such file, or a line that is no query.
     """
-    rows = _lines(Path(path))
-    return [item_of(read_record(Query, line, f'{path}:{number}')) for number, line in rows]
+
+    def item(row: Mapping[str, Any], place: Place) -> Item:
+        """The question of a row."""
+        return item_of(read_record(Query, json.dumps(row), str(place)))
+
+    return [found for _, found in read_records(path, item)]
 
 
 def item_of(query: Query) -> Item:
     """A query as a question of a benchmark; the options are those that its text lists."""
     labels, options = parse_options(query.user_text)
-    target = (query.target or '').strip()
-    bare = target.removeprefix('(').removesuffix(')')
+    target = _label_or_text(query.target or '', labels)
     return Item(
         query.task_name,
         query.source_uid,
         query.user_text,
         labels,
         options,
-        bare if bare in labels else target,
+        target,
         query.system_text,
     )
 
 
-def _lines(path: Path) -> Iterable[tuple[int, str]]:
-    """Numbers, from 1, and lines of a file that are not blank."""
-    if not path.is_file():
-        raise UserError(f'{path}: there is no such file')
-    with path.open(encoding='utf-8') as file:
-        yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
+def _label_or_text(target: str, labels: Sequence[str]) -> str:
+    """A target, without its brackets where it is a label then."""
+    bare = target.strip().removeprefix('(').removesuffix(')')
+    return bare if bare in labels else target.strip()
 
 
-def _json(text: str, where: str) -> Any:
-    """A value from JSON."""
+def _json(path: Path) -> Any:
+    """What a file of JSON holds."""
     try:
-        return json.loads(text)
+        return json.loads(path.read_text(encoding='utf-8'))
     except json.JSONDecodeError as error:
-        place = where if '\n' not in text.strip() else f'{where}:{error.lineno}'
-        raise UserError(f'{place}: no JSON: {error.msg}, column {error.colno}') from None
+        raise UserError(f'{path}:{error.lineno}: no JSON: {error.msg}') from None
 
 
-def _need(row: Any, kinds: dict[str, type], where: str) -> dict[str, Any]:
-    """A mapping with values of these types."""
+def _need(row: Any, kinds: dict[str, type], where: str) -> None:
+    """Refuses what is no mapping with values of these types."""
     for key, kind in kinds.items():
         value = row.get(key) if isinstance(row, dict) else None
         if not isinstance(value, kind):
             raise UserError(f'{where}: {key!r} must be a {kind.__name__}, got {value!r}')
-    return row
 
 
 def _bare_options(options: Any, where: str) -> tuple[str, ...]:
