@@ -170,6 +170,14 @@ METHODS = dict(
             each['momentum_buffer'].abs().max() > 0 for each in saved['optimizer']['state'].values()
         ),
     ),
+    orca=Method(
+        'projects/mmkd/configs/orca/orca_smoke.py',
+        'mmkd.components',
+        lambda folder: None,  # its teachers solve what is drawn
+        lambda cfg, data: None,
+        # moments of the second stage alone
+        lambda saved: {int(each['step']) for each in saved['optimizer']['state'].values()} == {4},
+    ),
 )
 
 

@@ -13,7 +13,7 @@ from smoke_runs import METHODS, data_of
 DRIVER = Path(__file__).with_name('kills.py')
 
 
-COUNTS = dict(hssda=10, trs=5, fst=5, ti=5, tgeo=5, datm=5)
+COUNTS = dict(hssda=10, trs=5, fst=5, ti=5, tgeo=5, datm=5, orca=5)
 
 
 @pytest.mark.parametrize(('method', 'count'), COUNTS.items())

@@ -26,7 +26,8 @@ class Faults(BaseModel):
 
     Attributes:
         wrong_answer: right steps, and another answer.
-        wrong_step: one step is wrong, and all that follows builds on it.
+        wrong_step: one step is wrong, and all that follows builds on it; the answer may be right
+            all the same.
         refusal: there is no answer but a refusal.
         empty: there is no text.
         cut: the text ends in the middle, ``finish_reason`` is ``length``.

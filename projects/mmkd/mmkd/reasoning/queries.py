@@ -5,18 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from random import Random
 
 from mmdistill.core.checkpoint_io import write_atomic
 from mmdistill.core.errors import UserError, run_tool
+from mmkd.reasoning.messages import world_messages
 from mmkd.reasoning.world import FAMILIES, Split, make_problem, split_of
 from mmkd.traces.hashing import seeded_number
 from mmkd.traces.schema import Query
-from mmkd.traces.system_messages import SystemMessages, load_system_messages
 
-MESSAGES = Path(__file__).with_name('world_messages.yaml')
 HELD_OUT = ('coins',)
 """Families that nothing is trained on."""
 _IN_VAIN = 5000
@@ -34,7 +32,7 @@ class Plan:
         levels: of difficulty, each with the same probability.
         held_out_wording: whether all have the wording that is held out, or none.
         choices: share of questions that list options.
-        system_ids: messages of :data:`MESSAGES` to draw from; empty: all.
+        system_ids: messages of ``world_messages.yaml`` to draw from; empty: all.
     """
 
     split: Split
@@ -44,12 +42,6 @@ class Plan:
     held_out_wording: bool = False
     choices: float = 0.5
     system_ids: tuple[int, ...] = ()
-
-
-@lru_cache(maxsize=1)
-def world_messages() -> SystemMessages:
-    """System messages of the world."""
-    return load_system_messages(MESSAGES)
 
 
 def plans(

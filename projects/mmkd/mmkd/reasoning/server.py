@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from mmdistill.core.errors import UserError, run_tool
 from mmkd.reasoning.personas import PERSONAS, PREFIX, faults_of, persona_of
-from mmkd.reasoning.teacher import world_reply
+from mmkd.reasoning.reply import world_reply
 from mmkd.reasoning.vocabulary import Vocabulary
 from mmkd.teachers.base import Reply
 from mmkd.traces.schema import Sampling, digest
@@ -136,7 +136,7 @@ async def _serve(app: web.Application, host: str, port: int) -> None:
     over = asyncio.Event()
     for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, over.set)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mmkd.language.templates import CHATML, PLAIN
 from mmkd.reasoning import words
 from mmkd.reasoning.explain import Detail, explanation
+from mmkd.reasoning.messages import world_messages
 from mmkd.reasoning.problem import LEVELS
 from mmkd.reasoning.solver import solve
 from mmkd.reasoning.world import FAMILIES, make_problem
@@ -113,8 +114,6 @@ def _backend() -> Tokenizer:
 
 def _texts() -> list[str]:
     """Texts that have all words of the world."""
-    from mmkd.reasoning.queries import world_messages
-
     plain = [
         *(words.NAMES + words.COLOURS + words.DAYS + words.DIRECTIONS + words.ORDINALS),
         *(each for kind, sorts in words.KINDS.items() for each in (kind, *sorts)),

@@ -1,11 +1,9 @@
-"""Faults that a rehearsal endpoint makes, drawn from a seed."""
+"""Faults that a rehearsal endpoint makes, drawn from a seed; no library is loaded for them."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass, fields
-
-from mmdistill.core.errors import UserError
 
 PER_QUESTION = ('too_long', 'empty')
 """Faults of a question: they are there in every call for it, or in none."""
@@ -61,6 +59,8 @@ class Faults:
         """
         shares = {name: getattr(self, name) for name in SHARES}
         if min(shares.values()) < 0 or sum(shares.values()) > 1 + 1e-9:
+            from mmdistill.core.errors import UserError
+
             raise UserError(f'faults: shares are to be 0 or more and 1 at most together: {shares}')
 
     def draw(self, question: str, attempt: int) -> str:

@@ -2,7 +2,7 @@
 
 In a program: ``async with FaultyServer(answer, Faults(unavailable=.1)) as server`` and
 ``server.base_url``. As a process: ``python -m mmkd.teachers.faulty_server --port 8123 --unavailable
-.1``; ``GET /stats`` tells what was counted.
+.1``, which starts within a second because it loads no torch; ``GET /stats`` tells what was counted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -18,10 +19,9 @@ from typing import Any
 
 from aiohttp import web
 
-from mmdistill.core.errors import run_tool
 from mmkd.teachers.faults import Faults
-from mmkd.traces.schema import Message, digest
 
+Message = dict[str, str]
 Answer = Callable[[list[Message]], str]
 MODEL = 'rehearsal'
 
@@ -150,7 +150,7 @@ _ERRORS = dict(
 
 def question_key(messages: Sequence[Message]) -> str:
     """Key under which calls of a question are counted."""
-    return digest(list(messages))
+    return json.dumps(list(messages), sort_keys=True)
 
 
 def completion(body: dict[str, Any], text: str | None) -> dict[str, Any]:
@@ -199,9 +199,13 @@ async def serve(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Serves."""
-    asyncio.run(serve(parse_args()))
+    """Serves; a mistake of the user's is one line and status 2."""
+    try:
+        asyncio.run(serve(parse_args()))
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    main()
