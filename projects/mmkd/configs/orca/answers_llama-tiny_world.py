@@ -5,7 +5,7 @@ train_dataloader = dict(
         stages=[
             dict(
                 name='answer',
-                dataset=dict(_base_.packs, persona='answer', count=12000),
+                dataset=dict(_base_.packs, persona='answer', count=8000),
                 epochs=4,
             )
         ]

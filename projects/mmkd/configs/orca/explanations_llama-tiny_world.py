@@ -5,7 +5,7 @@ train_dataloader = dict(
         stages=[
             dict(
                 name='strong',
-                dataset=dict(_base_.packs, persona='strong', count=12000),
+                dataset=dict(_base_.packs, persona='strong', count=8000),
                 epochs=4,
             )
         ]

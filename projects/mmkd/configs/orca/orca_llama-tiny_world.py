@@ -5,12 +5,12 @@ train_dataloader = dict(
         stages=[
             dict(
                 name='intermediate',
-                dataset=dict(_base_.packs, persona='intermediate', count=12000, stage=0),
+                dataset=dict(_base_.packs, persona='intermediate', count=8000, stage=0),
                 epochs=2,
             ),
             dict(
                 name='strong',
-                dataset=dict(_base_.packs, persona='strong', count=12000, stage=1),
+                dataset=dict(_base_.packs, persona='strong', count=8000, stage=1),
                 epochs=2,
             ),
         ]
