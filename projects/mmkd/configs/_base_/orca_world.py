@@ -1,5 +1,5 @@
-# Students from scratch on procedural problems, whose teachers solve and explain them; nothing has to
-# be downloaded or collected.
+# Students from scratch on procedural problems, whose teachers solve and explain them; nothing is
+# downloaded or collected.
 _base_ = ['./language.py']
 seed = 0
 batch_size = 4
@@ -35,10 +35,8 @@ train_dataloader = dict(
 )
 train_cfg = dict(accumulate=accumulate)
 tokenizer = dict(type='mmkd.WorldTokenizer')
-val_dataloader = dict(
-    batch_size=100,
-    dataset=dict(type='mmkd.WorldQueries', name='dev', count=100, seed=seed, **world),
-)
+questions = dict(type='mmkd.WorldQueries', seed=seed, **world)
+val_dataloader = dict(batch_size=100, dataset=dict(questions, name='dev', count=100))
 val_cfg = dict(tokenizer=tokenizer, max_new_tokens=128)
 test_dataloader = dict(
     batch_size=100,
