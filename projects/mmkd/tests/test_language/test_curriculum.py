@@ -1,8 +1,11 @@
 """The order of a training in stages: every pack once an epoch, and whole steps for all ranks."""
 
+from itertools import islice
+
 import pytest
 
 from mmdistill.core.errors import UserError
+from mmdistill.core.samplers import NaturalSampler
 from mmkd.language.curriculum import Curriculum
 
 
@@ -45,6 +48,21 @@ def test_every_pack_is_there_once_and_epochs_are_whole_steps():
 def test_steps_of_all_ranks_count(monkeypatch):
     monkeypatch.setattr('mmkd.language.curriculum.get_world_size', lambda: 3)
     assert made(batch_size=2, accumulate=1).sizes == [6 + 6, 6]
+
+
+@pytest.mark.parametrize('done', [0, 2])
+def test_ranks_share_the_packs_and_take_as_many_steps(monkeypatch, done):
+    monkeypatch.setattr('mmkd.language.curriculum.get_world_size', lambda: 3)
+    data, seen = made(batch_size=2, accumulate=1), []
+    for rank in range(3):
+        monkeypatch.setattr('mmdistill.core.samplers.get_dist_info', lambda rank=rank: (rank, 3))
+        sampler = NaturalSampler(data, shuffle=False)
+        sampler.skip(done)
+        seen.append(list(islice(sampler, len(data) // 3 - done)))
+    assert sorted(sum(seen, [])) == list(range(3 * done, len(data)))
+    for step in range(0, len(seen[0]), 2):
+        places = [place for own in seen for place in own[step : step + 2]]
+        assert len({data.place(place)[:2] for place in places}) == 1  # all in one epoch
 
 
 def test_nothing_is_filled_up_where_it_fits():
