@@ -154,22 +154,22 @@ HEADINGS = ('test, %', 'longer problems, %', 'other wording, %', 'other task, %'
 COLUMNS = dict(zip(HEADINGS, METRICS, strict=True))
 GAIN = Gain(
     rows={key: row.label for key, row in ROWS.items()},
-    method='progressive',
+    method='explanations',
     baseline='answers',
     metric=METRIC,
     columns=COLUMNS,
     caption=(
         f'Right answers to {QUESTIONS} questions of each kind that were not trained on: of the '
-        'same lengths, with one to four steps more, worded otherwise, and of another kind, where '
-        f'guessing is right every second time. All students of this table see {EXAMPLES:,} '
-        'questions with answers, repetitions included, and begin with random weights.'
+        'same lengths, with one to four steps more, worded otherwise, and of another kind. All '
+        f'students of this table see {EXAMPLES:,} questions with answers, repetitions included, '
+        'and begin with random weights.'
     ),
     jobs=gain_jobs,
     further=[
         Further(
             title='Same number of tokens',
             rows=[key for key in ROWS if key.startswith(PREFIX)],
-            method=f'{PREFIX}progressive',
+            method=f'{PREFIX}explanations',
             columns=COLUMNS,
             caption=(
                 f'The same, where all students see {TOKENS:,} tokens: more questions with short '
