@@ -25,7 +25,7 @@ def packing_of(batches: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
     Returns:
         ``fill``, share of places that are no padding; ``documents`` per row; ``responses``, share
-        of real tokens that are learned from; ``tokens``, real ones in all.
+        of real tokens that are learned from.
     """
     places = sum(each['doc_ids'].numel() for each in batches)
     rows = sum(len(each['doc_ids']) for each in batches)
@@ -40,7 +40,6 @@ def packing_of(batches: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         fill=tokens / places,
         documents=documents / rows,
         responses=learned / max(tokens, 1),
-        tokens=float(tokens),
     )
 
 
@@ -68,17 +67,16 @@ class PackStatisticsHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Counts, and logs now and then."""
-        found = packing_of(data_batch)
         now = time.monotonic()
         if self._since is None:
             self._since = now
         else:
-            self._tokens += found['tokens']
+            self._tokens += sum(int((each['doc_ids'] >= 0).sum()) for each in data_batch)
         if not self.every_n_train_iters(runner, self.interval):
             return
         hub = runner.message_hub
-        for name in ('fill', 'documents', 'responses'):
-            hub.update_scalar(f'train/pack/{name}', found[name])
+        for name, value in packing_of(data_batch).items():
+            hub.update_scalar(f'train/pack/{name}', value)
         hub.update_scalar('train/stage', getattr(runner.train_loop, 'stage', 0))
         if now > self._since:
             speed = self._tokens * get_world_size() / (now - self._since)

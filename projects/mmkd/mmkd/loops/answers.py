@@ -7,21 +7,20 @@ from typing import Any
 
 from mmengine.dist import get_dist_info
 from mmengine.evaluator import Evaluator
-from mmengine.runner import BaseLoop
 
 from mmdistill.core.errors import UserError
 from mmdistill.core.hooks.teacher_update import bare_model
-from mmdistill.core.rng import preserve_rng
 from mmkd.datasets.tokenizers import tokenizer_of
 from mmkd.evaluation.language.prompts import answer_all
 from mmkd.evaluation.language.readers import item_of
 from mmkd.language.query_data import QueryData
 from mmkd.language.templates import Template, template_of
+from mmkd.loops.scoring import ScoringLoop
 from mmkd.registry import LOOPS
 
 
 @LOOPS.register_module()
-class AnswerLoop(BaseLoop):
+class AnswerLoop(ScoringLoop):
     """Asks all questions, greedily, and scores the answers; ranks share the questions.
 
     Args:
@@ -36,8 +35,6 @@ class AnswerLoop(BaseLoop):
     Raises:
         UserError: other data, or a question without a target.
     """
-
-    stage = 'val'
 
     def __init__(
         self,
@@ -63,17 +60,6 @@ class AnswerLoop(BaseLoop):
                 raise UserError(f'{query.source_uid} has no target to compare an answer with')
         self.tokenizer, self.template = tokenizer_of(tokenizer), template_of(template)
         self.max_new_tokens = max_new_tokens
-
-    def run(self) -> dict[str, float]:
-        """Answers and scores."""
-        runner, stage = self.runner, self.stage
-        runner.call_hook(f'before_{stage}')
-        runner.call_hook(f'before_{stage}_epoch')
-        with preserve_rng():
-            metrics = self.scores()
-        runner.call_hook(f'after_{stage}_epoch', metrics=metrics)
-        runner.call_hook(f'after_{stage}')
-        return metrics
 
     def scores(self) -> dict[str, float]:
         """The evaluator's scores of the answers."""

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_dist_info
-from mmengine.runner import BaseLoop
 from torch import Tensor
 
 from mmdistill.core.errors import UserError
 from mmdistill.core.hooks.teacher_update import bare_model
-from mmdistill.core.rng import key_generator, preserve_rng
+from mmdistill.core.rng import key_generator
 from mmkd.datasets.prepared import PreparedImages
 from mmkd.evaluation.from_scratch import FromScratch, accuracy, spread
+from mmkd.loops.scoring import ScoringLoop
 from mmkd.matching.initial import hard_logits, random_rows
 from mmkd.registry import LOOPS, TASK_UTILS
 
@@ -24,7 +24,7 @@ real images drawn at random; all real images."""
 
 
 @LOOPS.register_module()
-class FromScratchLoop(BaseLoop):
+class FromScratchLoop(ScoringLoop):
     """Trains fresh networks on the model's images and tests them.
 
     Scores are ``distilled/ROW`` and ``distilled/ROW_std`` over the networks of a row, in per cent;
@@ -49,8 +49,6 @@ class FromScratchLoop(BaseLoop):
     Raises:
         UserError: other data, or an unknown row.
     """
-
-    stage = 'val'
 
     def __init__(
         self,
@@ -82,17 +80,6 @@ class FromScratchLoop(BaseLoop):
         self.full_epochs, self.real_lr = full_epochs, real_lr
         built = None if augment is None else TASK_UTILS.build(dict(augment))
         self.how = FromScratch(augment=built, **settings)
-
-    def run(self) -> dict[str, float]:
-        """Trains and tests all networks."""
-        runner, stage = self.runner, self.stage
-        runner.call_hook(f'before_{stage}')
-        runner.call_hook(f'before_{stage}_epoch')
-        with preserve_rng():
-            metrics = self.scores()
-        runner.call_hook(f'after_{stage}_epoch', metrics=metrics)
-        runner.call_hook(f'after_{stage}')
-        return metrics
 
     def scores(self) -> dict[str, float]:
         """Mean and deviation over the networks of every kind and row."""

@@ -15,13 +15,13 @@ def test_packs_are_counted():
     labels = torch.full((2, 6), -100)
     labels[0, 4] = labels[1, 2] = labels[1, 3] = 7
     found = packing_of([dict(doc_ids=docs, labels=labels)])
-    assert found == dict(fill=9 / 12, documents=3 / 2, responses=3 / 9, tokens=9.0)
+    assert found == dict(fill=9 / 12, documents=3 / 2, responses=3 / 9)
 
 
 def test_an_empty_pack_has_no_document():
     docs, labels = torch.full((1, 3), -1), torch.full((1, 3), -100)
     found = packing_of([dict(doc_ids=docs, labels=labels)])
-    assert found == dict(fill=0.0, documents=0.0, responses=0.0, tokens=0.0)
+    assert found == dict(fill=0.0, documents=0.0, responses=0.0)
 
 
 def test_perplexity_is_a_mean_over_tokens_not_over_rows():
