@@ -11,23 +11,14 @@ which mmdet3d's evaluation agrees: the first pass, which only collects scores, t
 prefers detections that count to tolerated ones.
 """
 
-from collections.abc import Callable
-
-import numba
 import numpy as np
+
+from mmdistill.det3d.compiled import compiled
 
 NUM_RECALL_POINTS = 41
 
 
-def _compiled(function: Callable) -> Callable:
-    """Compiles for the CPU, kept on disk where a cache folder is writable."""
-    try:
-        return numba.njit(cache=True)(function)
-    except RuntimeError:  # numba: no locator available for file
-        return numba.njit(function)
-
-
-@_compiled
+@compiled
 def _candidates(row_start, num_gt, gt_first, dt_first, dt_last, overlaps, states, min_overlap):
     """Lists, object by object, the detections of one frame that overlap it enough.
 
@@ -48,7 +39,7 @@ def _candidates(row_start, num_gt, gt_first, dt_first, dt_last, overlaps, states
     return found[:count], start
 
 
-@_compiled
+@compiled
 def matched_scores(frames, overlaps, gt_state, dt_state, scores, min_overlap):
     """Collects the scores at which objects are found, taking the best score per object.
 
@@ -92,7 +83,7 @@ def matched_scores(frames, overlaps, gt_state, dt_state, scores, min_overlap):
     return hits[:count]
 
 
-@_compiled
+@compiled
 def count_at_thresholds(
     frames,
     overlaps,

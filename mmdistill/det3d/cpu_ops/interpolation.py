@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmdistill.det3d.cpu_ops.compiled import compiled
+from mmdistill.det3d.compiled import compiled
 from mmdistill.det3d.cpu_ops.grouping import grouping_operation
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmdistill.det3d.cpu_ops.compiled import compiled
+from mmdistill.det3d.compiled import compiled
 
 
 def furthest_point_sample(points_xyz: Tensor, num_points: int) -> Tensor:
