@@ -34,6 +34,7 @@ class Manifest(BaseModel):
 
     Attributes:
         teacher: name of the model.
+        settings: what else its answers depend on.
         sampling: how it draws.
         samples: answers to each question.
         queries: mark of the files of questions.
@@ -46,6 +47,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra='forbid', frozen=True)
 
     teacher: str
+    settings: dict[str, Any] = {}
     sampling: Sampling
     samples: int = Field(1, gt=0)
     queries: QueriesMark

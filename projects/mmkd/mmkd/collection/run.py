@@ -68,7 +68,7 @@ def collect_shard(
         queries = QueryFiles(_query_files(plan))
         mark = queries.mark()
         with entry(folder):
-            open_run(folder, _manifest(plan, teacher.name, mark), plan.allow_change)
+            open_run(folder, _manifest(plan, teacher, mark), plan.allow_change)
         put_in_order(folder, shard, plan.retry_failed, say)
         total = shard.share(mark.count * plan.samples)
         progress = Progress(total, plan.prices, plan.endpoint_prices())
@@ -120,10 +120,11 @@ def _is_retried(shard: Shard, trace: Trace) -> bool:
     return trace.status in RETRIED and shard.owns(trace.row_key)
 
 
-def _manifest(plan: Plan, teacher: str, mark: QueriesMark) -> Manifest:
+def _manifest(plan: Plan, teacher: Teacher, mark: QueriesMark) -> Manifest:
     """What a plan is compared by."""
     return Manifest(
-        teacher=teacher,
+        teacher=teacher.name,
+        settings=getattr(teacher, 'settings', {}),
         sampling=plan.sampling,
         samples=plan.samples,
         queries=mark,

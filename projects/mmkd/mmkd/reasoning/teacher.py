@@ -39,6 +39,7 @@ class WorldTeacher:
         persona_of(persona)
         self.name, self.concurrency = f'{PREFIX}{persona}', concurrency
         self._persona, self._seed, self._faults = persona, seed, faults_of(faults)
+        self.settings = dict(seed=seed, faults=self._faults.model_dump())
         self._vocabulary = Vocabulary()
 
     async def __aenter__(self) -> WorldTeacher:

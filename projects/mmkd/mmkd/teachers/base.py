@@ -39,6 +39,8 @@ class Teacher(Protocol):
     Attributes:
         name: of the model, part of every row's key.
         concurrency: calls that are worth making side by side.
+        settings: what else its answers depend on, as JSON has it, without keys and addresses; a run
+            directory refuses others than those that it was begun with. A teacher may lack it.
     """
 
     name: str

@@ -49,7 +49,7 @@ class EndpointOptions(BaseModel):
         max_concurrency: calls side by side.
         rpm: calls of a minute; None: any number.
         tpm: tokens of a minute; None: any number.
-        extra_body: further keys of every request; they are no part of a row's key.
+        extra_body: further keys of every request; no part of a row's key, a run refuses others.
         token_name: of the bound on an answer; newer models want ``max_completion_tokens``.
         prompt_price: of 1000 tokens.
         completion_price: of 1000 tokens.

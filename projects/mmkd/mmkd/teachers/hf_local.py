@@ -60,6 +60,7 @@ class HFLocalTeacher:
         if not isinstance(model, str) and (name is None or tokenizer is None):
             raise UserError('HFLocalTeacher: a model that is given itself needs name and tokenizer')
         self.name, self.concurrency = name or str(model), 2 * batch_size
+        self.settings = dict(template=template, dtype=dtype)
         self.model, self.tokenizer, self.template = model, tokenizer, template
         self.batch_size, self.gather = batch_size, gather_ms / 1000
         self._device, self._dtype = device, dtype

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -105,6 +106,9 @@ class OpenAICompatTeacher:
         self.name, self.max_attempts = name, max_attempts
         self.deadline, self.max_denied = deadline, max_denied
         self.endpoints = _endpoints(endpoints)
+        # another endpoint of the same kind changes nothing
+        kinds = [[each.options.model, each.options.extra_body] for each in self.endpoints]
+        self.settings = dict(endpoints=sorted({json.dumps(k, sort_keys=True) for k in kinds}))
         self.concurrency = sum(each.options.max_concurrency for each in self.endpoints)
         self._jitter, self._gate, self._open = FullJitter(), None, AsyncExitStack()
 

@@ -19,7 +19,10 @@ SAMPLING = Sampling(temperature=0.5)
 class FakeTeacher:
     """Answers from a function of the question, after some seconds; counts what it is asked."""
 
-    def __init__(self, name='fake', concurrency=4, answer=None, seconds=0.0, log=None):
+    def __init__(
+        self, name='fake', concurrency=4, answer=None, seconds=0.0, log=None, settings=None
+    ):
+        self.settings = settings or {}
         self.name, self.concurrency, self.seconds, self.log = name, concurrency, seconds, log
         self.answer = answer or (lambda text: f'answer to {text}')
         self.asked, self.busy, self.busiest = [], 0, 0

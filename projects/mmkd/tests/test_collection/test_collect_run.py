@@ -175,6 +175,10 @@ def test_max_cost_stops_within_what_is_under_way(plan, teachers):
     [
         (dict(sampling=dict(temperature=1.0)), r'sampling\.temperature was 0\.5 .* now it is 1\.0'),
         (dict(teacher=dict(type='FakeTeacher', name='other')), "teacher was 'fake'.*is 'other'"),
+        (
+            dict(teacher=dict(type='FakeTeacher', settings=dict(mood='bad'))),
+            r"settings\.mood was None .* now it is 'bad'",
+        ),
         (dict(license_tag='mit'), "license_tag was '' .* now it is 'mit'.*allow license_tag"),
         (dict(allow_change=('sampling',)), "'sampling' cannot be allowed to change, only queries"),
     ],

@@ -322,3 +322,16 @@ def test_options_that_will_not_do():
             TEACHERS.build({**build, **wrong})
     with pytest.raises(RuntimeError, match='async with teacher'):
         asyncio.run(TEACHERS.build(dict(build)).agenerate(question('q'), FEW))
+
+
+def test_what_answers_depend_on_is_told_and_more_endpoints_of_a_kind_change_nothing():
+    def settings(*ends):
+        return teacher_of(*ends).settings
+
+    plain, thinking = dict(HOST, id='a'), dict(HOST, id='b', extra_body=dict(think=True, depth=2))
+    assert settings(plain) == settings(plain, dict(HOST, id='c', rpm=9))
+    assert settings(thinking) == settings(dict(thinking, extra_body=dict(depth=2, think=True)))
+    kinds = [settings(plain), settings(thinking), settings(plain, thinking)]
+    kinds.append(settings(dict(plain, model='other')))
+    assert len({json.dumps(each) for each in kinds}) == 4
+    assert HOST['base_url'] not in json.dumps(kinds)
