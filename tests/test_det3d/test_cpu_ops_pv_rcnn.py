@@ -5,6 +5,7 @@ import torch
 from det3d_scenes import CLASSES, initialised
 from mmdet3d.registry import MODELS
 from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
+from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from pv_rcnn_cfg import RANGE, pv_rcnn
 
@@ -54,7 +55,9 @@ def _batch(model, training):
 
 def _model():
     torch.manual_seed(0)
-    return initialised(MODELS.build(pv_rcnn()))
+    # an earlier training in this process may have set another scope
+    with DefaultScope.overwrite_default_scope('mmdet3d'):
+        return initialised(MODELS.build(pv_rcnn()))
 
 
 def test_it_learns_and_predicts(cpu_ops):
