@@ -5,6 +5,8 @@ import json
 import os
 from pathlib import Path
 
+import mmdistill.core  # noqa: F401  # isort: skip  (first: see light_optim.py)
+
 from mmengine.config import Config
 from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner

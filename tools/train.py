@@ -3,6 +3,8 @@
 import argparse
 import os
 
+import mmdistill.core  # noqa: F401  # isort: skip  (first: see light_optim.py)
+
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 

@@ -65,6 +65,12 @@ PATCHES = (
         '(weights_only=False by default, torch 2.12)',
         until='the first torch whose torch.hub loads weights only by default',
     ),
+    Patch(
+        what="mmengine.registry.OPTIMIZERS 'Adafactor' (see light_optim.py)",
+        defect='mmengine 0.10.7 imports the trainer of transformers to register one optimizer: '
+        'seconds at every start',
+        until='the first mmengine that registers it without importing transformers',
+    ),
 )
 
 _METHODS = {

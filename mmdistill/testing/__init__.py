@@ -1,5 +1,7 @@
 """For tests of methods: toys, ranks, comparison of states, memory, real data."""
 
+import mmdistill.core  # noqa: F401  # isort: skip  (first: see light_optim.py)
+
 from mmdistill.testing.compare import assert_same_state, captured_log, state_differences
 from mmdistill.testing.data import real_data
 from mmdistill.testing.memory import LiveMemory, peak_bytes

@@ -14,6 +14,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import mmdistill.core  # noqa: F401  # isort: skip  (first: see light_optim.py)
+
 from mmengine.config import Config
 
 from mmdistill.core import launch

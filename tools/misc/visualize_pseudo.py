@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import mmdistill.core  # noqa: F401  # isort: skip  (first: see light_optim.py)
+
 from mmengine.config import Config
 
 from mmdistill.core import launch

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import mmdistill.core  # noqa: F401  # isort: skip  (first: see light_optim.py)
+
 import torch
 from mmengine.model import BaseModel
 
