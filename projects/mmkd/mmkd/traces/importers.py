@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from mmdistill.core.errors import UserError
 from mmkd.traces.options import is_multiple_choice, listed_options
 from mmkd.traces.rows import Bad, Place, Row, read_records, text_of
-from mmkd.traces.schema import Query, Sampling, Trace, _Record, digest, from_columns, row_key
+from mmkd.traces.schema import Query, Sampling, Trace, Record, digest, from_columns, row_key
 
-Kind = TypeVar('Kind', bound=_Record)
+Kind = TypeVar('Kind', bound=Record)
 COLLECTIONS = dict(
     cot='cot', niv='niv2', niv2='niv2', t0='t0', p3='t0', flan='flan2021', flan2021='flan2021'
 )

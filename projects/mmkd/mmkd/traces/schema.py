@@ -32,16 +32,16 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
     """Unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra='forbid', frozen=True)
 
 
-Kind = TypeVar('Kind', bound=_Record)
+Kind = TypeVar('Kind', bound=Record)
 
 
-class Query(_Record):
+class Query(Record):
     """A question with the system message that it is asked under.
 
     Attributes:
@@ -79,7 +79,7 @@ class Query(_Record):
         return found
 
 
-class Sampling(_Record):
+class Sampling(Record):
     """How a teacher draws its answer; what is None is left to the endpoint.
 
     Attributes:
@@ -97,7 +97,7 @@ class Sampling(_Record):
     stop: tuple[str, ...] = ()
 
 
-class Usage(_Record):
+class Usage(Record):
     """Tokens of a call: ``prompt``, ``completion`` and their sum ``total``; 0: not told."""
 
     prompt: int = 0
