@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from mmdistill.core.errors import UserError
 from mmkd.traces.options import is_multiple_choice, listed_options
 from mmkd.traces.rows import Bad, Place, Row, read_records, text_of
-from mmkd.traces.schema import Query, Sampling, Trace, Record, digest, from_columns, row_key
+from mmkd.traces.schema import Query, Record, Sampling, Trace, digest, from_columns, row_key
 
 Kind = TypeVar('Kind', bound=Record)
 COLLECTIONS = dict(

@@ -21,7 +21,7 @@ from mmkd.cobra.schema import (
 )
 from mmkd.traces.schema import read_record
 
-TRICKY = ['None', 'N/A', 'none', 'null', 'NaN', '', ' ', '"', "a, 'b'\n\n\tc\r\n", '🙂é', 'Q: a A: b']
+TRICKY = [
     'None',
     'N/A',
     'none',
