@@ -1,16 +1,13 @@
-"""A tokenizer of the world: each of its words is a token, with the space before it.
-
-Any other text in ASCII is written in single characters, so that nothing is lost.
-"""
+"""A tokenizer of the world: each of its words is a token."""
 
 from __future__ import annotations
 
 import re
-import string
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mmkd.language.templates import CHATML, PLAIN
+from mmkd.language.word_tokenizer import MARKS, word_backend, word_entries, word_tokenizer
 from mmkd.reasoning import words
 from mmkd.reasoning.explain import Detail, explanation
 from mmkd.reasoning.messages import world_messages
@@ -19,15 +16,11 @@ from mmkd.reasoning.solver import solve
 from mmkd.reasoning.world import FAMILIES, make_problem
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-PAD, BOS, EOS, UNK = '<pad>', '<s>', '</s>', '<unk>'
-SPECIAL = (PAD, BOS, EOS, UNK, *CHATML.tokens)
+SPECIAL = (*MARKS, *CHATML.tokens)
 REFUSAL = 'I am sorry, but I cannot help with this.'
 UNKNOWN = 'I do not know how to answer this.'
-PIECES = r'\n| ?\([A-D]\)| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]|\s'
-"""What a text is cut into."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] "
     "+ '<|im_end|>' + '\\n' }}{% endfor %}"
@@ -39,9 +32,7 @@ _SAMPLES = 12
 @lru_cache(maxsize=1)
 def entries() -> tuple[str, ...]:
     """All tokens in the order of their numbers; the same for the same world."""
-    found = {piece for text in _texts() for piece in re.findall(PIECES, text)}
-    single = {*string.printable[:95], *'\n\r\t'}
-    return (*SPECIAL, *sorted(single), *sorted(found - single))
+    return word_entries(_texts(), SPECIAL)
 
 
 class Vocabulary:
@@ -52,7 +43,7 @@ class Vocabulary:
     """
 
     def __init__(self) -> None:
-        self.backend = _backend()
+        self.backend = word_backend(entries(), SPECIAL)
 
     def count(self, text: str) -> int:
         """Tokens of a text."""
@@ -77,39 +68,8 @@ class Vocabulary:
 
 
 def world_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer for ``transformers``; what it decodes is what was encoded.
-
-    It adds no token of its own, ends in ``</s>``, and has the chat template of ``chatml``.
-    """
-    from transformers import PreTrainedTokenizerFast
-
-    return PreTrainedTokenizerFast(
-        tokenizer_object=_backend(),
-        pad_token=PAD,
-        bos_token=BOS,
-        eos_token=EOS,
-        unk_token=UNK,
-        additional_special_tokens=list(CHATML.tokens),
-        clean_up_tokenization_spaces=False,
-        padding_side='right',
-        chat_template=CHAT_TEMPLATE,
-    )
-
-
-def _backend() -> Tokenizer:
-    """Longest entry first within a piece, which for a word of the world is all of it."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
-
-    numbers = {entry: number for number, entry in enumerate(entries())}
-    found = Tokenizer(
-        models.WordPiece(
-            numbers, unk_token=UNK, continuing_subword_prefix='', max_input_chars_per_word=10000
-        )
-    )
-    found.pre_tokenizer = pre_tokenizers.Split(Regex(PIECES), 'isolated')
-    found.decoder = decoders.Fuse()
-    found.add_special_tokens([AddedToken(each, special=True, normalized=False) for each in SPECIAL])
-    return found
+    """The tokenizer for ``transformers``, with the chat template of ``chatml``."""
+    return word_tokenizer(entries(), SPECIAL, chat_template=CHAT_TEMPLATE)
 
 
 def _texts() -> list[str]:

@@ -1,0 +1,1 @@
+"""A neutral world of statements whose effect follows from their context by rules."""
