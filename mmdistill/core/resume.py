@@ -63,9 +63,17 @@ def restore_place(runner, saved: dict[str, Any]) -> None:
     Args:
         runner: The runner, resumed by mmengine already.
         saved: What ``SafeCheckpointHook`` added to the checkpoint.
+
+    Raises:
+        UserError: Other samples have labels than when the checkpoint was written.
     """
     loop, warn = runner.train_loop, runner.logger.warning
     here, there = data_identity(runner), saved['data']
+    if there.get('split') not in (None, here['split']):
+        raise UserError(
+            f'the checkpoint was trained with the split {there["split"]} of the training data, this '
+            f'run has {here["split"]}: resume with the same split_file, or begin a new run'
+        )
     for key in ('length', 'batch_size', 'world_size'):
         if there[key] != here[key]:
             warn(
@@ -107,7 +115,8 @@ def data_identity(runner) -> dict[str, Any]:
         runner: A runner whose train loop is built.
 
     Returns:
-        The sampler's seed, the dataset's length, the batch size and the number of ranks.
+        The sampler's seed, the dataset's length, the batch size, the number of ranks, and
+        ``split_id`` of the dataset: which samples have labels, None where it does not say.
     """
     loader = runner.train_loop.dataloader
     seed = getattr(training_sampler(loader), 'seed', None)
@@ -116,4 +125,5 @@ def data_identity(runner) -> dict[str, Any]:
         length=len(loader.dataset),
         batch_size=loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None),
         world_size=runner.world_size,
+        split=getattr(loader.dataset, 'split_id', None),
     )

@@ -15,7 +15,7 @@ from mmdistill.core.compat import safe_load
 from mmdistill.core.errors import UserError
 from mmdistill.core.hooks.safe_checkpoint import SafeCheckpointHook
 from mmdistill.testing.compare import assert_same_state
-from mmdistill.testing.noisy import noisy_config
+from mmdistill.testing.noisy import NoisyDataset, noisy_config
 from mmdistill.testing.resume_check import run, training_state
 
 
@@ -165,6 +165,18 @@ def test_changed_data_are_said_on_resume(tmp_path, capsys):
     run(config(tmp_path, 6))
     assert run(config(tmp_path, 8, resume=True, train_dataloader__batch_size=3)) == 0
     assert 'batch_size of the training data is 3 and was 2' in capsys.readouterr().out
+
+
+def test_other_labels_are_refused_on_resume(tmp_path, monkeypatch):
+    monkeypatch.setattr(NoisyDataset, 'split_id', 'four of ten', raising=False)
+    run(config(tmp_path, 6))
+    before = files(tmp_path)
+    monkeypatch.setattr(NoisyDataset, 'split_id', 'eight of ten')
+    with pytest.raises(UserError, match='four of ten.*eight of ten.*split_file'):
+        run(config(tmp_path, 8, resume=True))
+    assert files(tmp_path) == before
+    monkeypatch.setattr(NoisyDataset, 'split_id', 'four of ten')
+    assert run(config(tmp_path, 8, resume=True)) == 0
 
 
 def test_stock_loop_is_said_to_be_inexact(tmp_path, capsys):
