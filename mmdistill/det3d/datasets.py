@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from mmdistill.core.errors import UserError
 from mmdistill.det3d.semi_split import read_split
+from mmdistill.det3d.split_file import digest, frame_keys, read_split_file, split_id
 from mmdistill.registry import DATASETS, TRANSFORMS
 
 ROLES = ('all', 'labeled', 'unlabeled')
@@ -64,7 +65,8 @@ class SemiDet3DDataset(Dataset):
 
     Args:
         dataset: config of any mmdet3d dataset; its own pipeline is not used.
-        split_file: labelled frames, a line each: frame id, optionally its index in train.txt.
+        split_file: labelled frames, a line each: frame id, optionally its index in train.txt; or a
+            ``.json`` of :mod:`mmdistill.det3d.split_file`, for any data set.
         role: ``'all'``, ``'labeled'`` or ``'unlabeled'`` frames.
         pipeline: transforms of every frame; ``LoadAnnotations3D`` finds empty annotations for
             unlabelled ones.
@@ -106,14 +108,9 @@ class SemiDet3DDataset(Dataset):
         if self._ready:
             return
         self.dataset.full_init()
-        ids = [frame_id(self.dataset.get_data_info(row)) for row in range(len(self.dataset))]
-        self.labeled_ids = set(read_split(self.split_file))
-        unknown = sorted(self.labeled_ids - set(ids))
-        if unknown:
-            raise UserError(
-                f'{self.split_file} names frame {unknown[0]:06d}, which is not among the '
-                f'{len(ids)} frames of {self.dataset.ann_file}: use the split of this data set'
-            )
+        infos = [self.dataset.get_data_info(row) for row in range(len(self.dataset))]
+        ids = [frame_id(info) for info in infos]
+        self.labeled_ids = self._labeled_ids(infos, ids)
         wanted = {'all': (True, False), 'labeled': (True,), 'unlabeled': (False,)}[self.role]
         chosen = [row for row, each in enumerate(ids) if (each in self.labeled_ids) in wanted]
         self.rows = sorted(chosen, key=lambda row: ids[row] not in self.labeled_ids)
@@ -126,6 +123,28 @@ class SemiDet3DDataset(Dataset):
         for transform in self.pipeline.transforms:
             if hasattr(transform, 'bind_dataset'):
                 transform.bind_dataset(self)
+
+    def _labeled_ids(self, infos: Sequence[Mapping], ids: Sequence[int]) -> set[int]:
+        """Ids of the labelled frames; sets ``split_id``, by which resumed runs know the split.
+
+        Raises:
+            UserError: the split belongs to other frames.
+        """
+        if str(self.split_file).endswith('.json'):
+            keys = frame_keys(infos)
+            split = read_split_file(self.split_file, keys)
+            self.split_id = split_id(split.frames_hash, split.labeled)
+            labeled = set(split.labeled)
+            return {each for each, key in zip(ids, keys, strict=True) if key in labeled}
+        labeled_ids = set(read_split(self.split_file))
+        unknown = sorted(labeled_ids - set(ids))
+        if unknown:
+            raise UserError(
+                f'{self.split_file} names frame {unknown[0]:06d}, which is not among the '
+                f'{len(ids)} frames of {self.dataset.ann_file}: use the split of this data set'
+            )
+        self.split_id = split_id(digest(list(map(str, ids))), list(map(str, labeled_ids)))
+        return labeled_ids
 
     def __len__(self) -> int:
         return len(self.rows)
