@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import pickle
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -194,14 +195,16 @@ def _instances(objects: list[KittiObject], calibration: Calibration, seen: np.nd
     return instances
 
 
-def dump_infos(data_list: list[dict], path: str | Path) -> None:
+def dump_infos(
+    data_list: list[dict], path: str | Path, metainfo: Mapping = MappingProxyType(_METAINFO)
+) -> None:
     """Writes an info file, whole or not at all; equal infos give equal bytes."""
     path = Path(path)
     part = path.with_name(path.name + '.part')
     with part.open('wb') as file:
         pickler = pickle.Pickler(file, protocol=4)
         pickler.fast = True  # no memo: bytes do not depend on which values share an object
-        pickler.dump({'metainfo': _METAINFO, 'data_list': data_list})
+        pickler.dump({'metainfo': dict(metainfo), 'data_list': data_list})
     os.replace(part, path)
 
 

@@ -1,7 +1,7 @@
 """Makes synthetic data sets: ``make_synthetic.py KIND --out DIR --train N --val M --seed S``.
 
-KIND is ``kitti`` (LiDAR scenes), ``people`` (images with COCO keypoints) or ``streets``
-(images of two domains with Cityscapes' labels).
+KIND is ``kitti`` (LiDAR scenes), ``nuscenes`` or ``waymo`` (LiDAR sequences), ``people`` (images
+with COCO keypoints) or ``streets`` (images of two domains with Cityscapes' labels).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from light_import import make_light
 
 KITTI_VERSION = 3
 """Raise it when the same arguments give other frames than before."""
+SEQUENCES_VERSION = 1
+"""The same for LiDAR sequences."""
 PEOPLE_VERSION = 1
 """The same for the images of people."""
 STREETS_VERSION = 1
@@ -59,6 +61,31 @@ def run_kitti(args: argparse.Namespace, workers: int) -> bool:
         lidar = Lidar(beams=args.beams, azimuth_step=args.azimuth_step, sector=sector)
         recipe = Recipe(args.train, args.val, args.seed, lidar)
         write_dataset(folder, recipe, workers, Progress('scenes'))
+
+    return generate(args.out, manifest, args.overwrite, write)
+
+
+def add_sequences(commands: argparse._SubParsersAction, kind: str) -> None:
+    """Adds the sub-commands ``nuscenes`` and ``waymo``."""
+    parser = commands.add_parser(kind, help=f'LiDAR sequences as a {kind} tree with mmdet3d infos')
+    add_common(parser)
+    parser.add_argument('--frames', type=int, default=4, help='labelled ones of a sequence')
+    parser.set_defaults(run=run_sequences, kind=kind)
+
+
+def run_sequences(args: argparse.Namespace, workers: int) -> bool:
+    """Makes a tree of sequences (``--train`` of them); False when it is there already."""
+    manifest = {'kind': args.kind, 'version': SEQUENCES_VERSION}
+    manifest.update({k: getattr(args, k) for k in ('train', 'val', 'seed', 'frames')})
+
+    def write(folder: Path) -> None:
+        make_light('mmdistill.core', 'mmdistill.det3d')
+        from mmdistill.det3d import sequence_writer
+
+        recipe = sequence_writer.Recipe(args.train, args.val, args.frames, seed=args.seed)
+        getattr(sequence_writer, f'write_{args.kind}')(
+            folder, recipe, workers, Progress('sequences')
+        )
 
     return generate(args.out, manifest, args.overwrite, write)
 
@@ -143,6 +170,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True, metavar='KIND')
     add_kitti(commands)
+    for kind in ('nuscenes', 'waymo'):
+        add_sequences(commands, kind)
     add_people(commands)
     add_streets(commands)
     args = parser.parse_args(argv)
