@@ -1,0 +1,1 @@
+"""A page to look through frames and predictions, in one file that loads nothing."""
