@@ -1,6 +1,9 @@
 """Everything that a config can name; the registries import this module when they build."""
 
 from mmkd.augment import dsa
+from mmkd.cobra import dataset as frame_dataset
+from mmkd.cobra import templates as frame_templates
+from mmkd.cobra.world import data as frame_world
 from mmkd.datasets import cifar as cifar_dataset
 from mmkd.datasets import (
     digits,
@@ -18,18 +21,22 @@ from mmkd.distillation import hooks as distillation_hooks
 from mmkd.distillation.losses import attention_transfer, dkd, fitnet, rkd
 from mmkd.distillation.weighters import ada, annealing, constant, free_ratio, tgeo_kd, wsld
 from mmkd.evaluation import metric
+from mmkd.evaluation.frames import frame_metric
 from mmkd.evaluation.language import judge_metric, multiple_choice
 from mmkd.intervention import diagnostics, hook, teacher_intervention
 from mmkd.language import (
     causal_student,
     collate,
     curriculum,
+    length_groups,
     packed_dataset,
     query_data,
+    seq2seq_batches,
+    seq2seq_student,
 )
 from mmkd.language import hooks as language_hooks
 from mmkd.language import metric as language_metric
-from mmkd.loops import answers, experts, from_scratch, meta, staged, two_step
+from mmkd.loops import accumulating, answers, experts, frames, from_scratch, meta, staged, two_step
 from mmkd.matching import hooks as matching_hooks
 from mmkd.matching import segments, synthetic
 from mmkd.models import (
@@ -51,6 +58,7 @@ from mmkd.traces.filters import answers as answer_filters
 from mmkd.traces.filters import contamination, repetitions, target
 
 __all__ = [
+    'accumulating',
     'ada',
     'annealing',
     'answer_filters',
@@ -76,6 +84,11 @@ __all__ = [
     'dsa',
     'experts',
     'fitnet',
+    'frame_dataset',
+    'frame_metric',
+    'frame_templates',
+    'frame_world',
+    'frames',
     'free_ratio',
     'from_scratch',
     'hf_local',
@@ -87,6 +100,7 @@ __all__ = [
     'judge_metric',
     'language_hooks',
     'language_metric',
+    'length_groups',
     'matching_hooks',
     'meta',
     'metric',
@@ -101,6 +115,8 @@ __all__ = [
     'replay',
     'rkd',
     'segments',
+    'seq2seq_batches',
+    'seq2seq_student',
     'staged',
     'student_fusion',
     'subsets',

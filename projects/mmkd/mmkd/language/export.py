@@ -16,6 +16,8 @@ from mmdistill.core.errors import UserError
 from mmkd.language.language_model import base_model
 
 MARKS = ('config.json', 'adapter_config.json')
+BIAS = 'final_logits_bias'
+"""A buffer ``(1, V)`` of encoders with decoders like BART."""
 
 
 def export(
@@ -87,6 +89,8 @@ def save_whole(network: nn.Module, folder: Path, vocab_size: int) -> None:
     for name in vocabulary_weights(base):
         if name in weights:
             weights[name] = weights[name][:vocab_size].clone()
+    if BIAS in weights:
+        weights[BIAS] = weights[BIAS][:, :vocab_size].clone()
     for name, source in getattr(base, 'all_tied_weights_keys', {}).items():
         weights[name] = weights[source]
     with config_vocabulary(base.config, vocab_size):

@@ -1,4 +1,4 @@
-"""Answers of a causal language model to a batch of prompts."""
+"""Answers of a language model to a batch of prompts."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def left_padded(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+def left_padded(
+    prompts: Sequence[Sequence[int]], pad_id: int, right: bool = False
+) -> tuple[Tensor, Tensor]:
     """Prompts that end side by side.
 
     Args:
         prompts: numbers of tokens.
         pad_id: token that fills the front.
+        right: it fills the back instead, as in the training of an encoder.
 
     Returns:
         Tokens and mask (1: a token of the prompt), both ``(B, longest)`` int64.
@@ -44,8 +47,9 @@ def left_padded(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, 
     ids = torch.full((len(prompts), longest), pad_id)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt) :] = torch.as_tensor(prompt)
-        mask[row, longest - len(prompt) :] = 1
+        begin = 0 if right else longest - len(prompt)
+        ids[row, begin : begin + len(prompt)] = torch.as_tensor(prompt)
+        mask[row, begin : begin + len(prompt)] = 1
     return ids, mask
 
 
@@ -68,7 +72,8 @@ def generate(
     Modes and config of the network are as before afterwards; no gradient is kept.
 
     Args:
-        network: of Hugging Face, with or without adapters.
+        network: of Hugging Face, with or without adapters; a causal one, or an encoder, which reads
+            the prompts, with a decoder.
         prompts: numbers of tokens, of any lengths.
         max_new_tokens: of an answer.
         vocab_size: tokens from here on are never chosen.
@@ -92,18 +97,24 @@ def generate(
     ends = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
     pad = first_known(pad_id, own.pad_token_id, base.config.pad_token_id, 0)
     rows = base.get_input_embeddings().weight.shape[0]
+    encoder = base.config.is_encoder_decoder
+    start = first_known(
+        own.decoder_start_token_id, getattr(base.config, 'decoder_start_token_id', None)
+    )
     setting = GenerationConfig(
         max_new_tokens=max_new_tokens,
         eos_token_id=ends or None,
         pad_token_id=pad,
+        decoder_start_token_id=start if encoder else None,
         suppress_tokens=list(range(vocab_size, rows)) or None,
         use_cache=True,
         **dict(dict(do_sample=False), **options),
     )
-    ids, mask = (each.to(base.device) for each in left_padded(prompts, pad))
+    ids, mask = (each.to(base.device) for each in left_padded(prompts, pad, encoder))
     with evaluating(network), torch.no_grad(), own_defaults(base, GenerationConfig()):
         made = base.generate(input_ids=ids, attention_mask=mask, generation_config=setting)
-    return [until(row, ends) for row in made[:, ids.shape[1] :].tolist()]
+    begin = 1 if encoder else ids.shape[1]
+    return [until(row, ends) for row in made[:, begin:].tolist()]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Causal language models of Hugging Face: made from a config or read, widened, with adapters."""
+"""Language models of Hugging Face: made from a config or read, widened, with adapters."""
 
 from __future__ import annotations
 
@@ -20,49 +20,71 @@ def language_model(
     pretrained: str | None = None,
     attention: str = 'auto',
     dtype: str = 'float32',
+    seq2seq: bool = False,
 ) -> nn.Module:
-    """A causal language model.
+    """A language model, a causal one unless ``seq2seq``.
 
     Args:
         config: ``model_type`` and settings of a network with random weights.
         pretrained: folder of ``save_pretrained``, or a name on the hub, instead.
         attention: one of :data:`mmkd.language.attention.IMPLEMENTATIONS`; ``'auto'``:
-            FlashAttention 2 where it is installed and the parameters are of 16 bits, else SDPA.
+            FlashAttention 2 where it is installed and the parameters are of 16 bits, else SDPA;
+            for an encoder and a decoder what ``transformers`` chooses.
         dtype: of the parameters; ``'float32'`` keeps small updates, 16 bits lose them.
+        seq2seq: an encoder with a decoder, T5 say.
 
     Returns:
         The network.
 
     Raises:
-        UserError: an unknown model type, setting, dtype or attention, or a folder without a
-            network.
+        UserError: an unknown model type, setting, dtype or attention, a folder without a network,
+            or with ``seq2seq`` one that has no encoder.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     if (config is None) == (pretrained is None):
         raise UserError('language_model: give either config or pretrained')
     kind = getattr(torch, dtype, None)
     if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
         raise UserError(f"dtype {dtype!r} is not known; use 'float32' or 'bfloat16'")
-    chosen = chosen_attention(attention, kind)
+    own_choice = seq2seq and attention == 'auto'
+    chosen = None if own_choice else chosen_attention(attention, kind)
     options = dict(attn_implementation=chosen, dtype=kind)
+    auto = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
     if config is not None:
         own = settings(config)
+        check_encoder(own, own.model_type, seq2seq)
         try:
-            return AutoModelForCausalLM.from_config(own, **options)
+            return auto.from_config(own, **options)
         except (ImportError, ValueError) as error:
             raise unusable(own.model_type, chosen, error) from error
     if Path(pretrained).is_dir() and not Path(pretrained, 'config.json').is_file():
         raise UserError(f'{pretrained}: there is no config.json; save_pretrained writes one')
     try:
-        return AutoModelForCausalLM.from_pretrained(pretrained, **options)
+        if seq2seq:
+            check_encoder(AutoConfig.from_pretrained(pretrained), pretrained, seq2seq)
+        return auto.from_pretrained(pretrained, **options)
     except OSError as error:
         raise UserError(f'{pretrained}: no network can be read: {error}') from error
+    except UserError:
+        raise
     except (ImportError, ValueError) as error:
         raise unusable(pretrained, chosen, error) from error
 
 
-def unusable(name: str, attention: str, error: Exception) -> UserError:
+def check_encoder(config: Any, name: str, wanted: bool) -> None:
+    """Refuses a network without an encoder where one is wanted.
+
+    Raises:
+        UserError: it has none.
+    """
+    if wanted and not config.is_encoder_decoder:
+        raise UserError(
+            f'{name}: it has no encoder beside its decoder, as T5 has; train it as a CausalStudent'
+        )
+
+
+def unusable(name: str, attention: str | None, error: Exception) -> UserError:
     """What to say of a network that cannot be made, by far most often for its attention."""
     return UserError(f'{name}: attention {attention!r} cannot be used: {error}')
 
@@ -146,7 +168,7 @@ def with_adapters(network: nn.Module, lora: Mapping[str, Any]) -> nn.Module:
         lora_dropout=found['dropout'],
         target_modules=targets if isinstance(targets, str) else list(targets),
         fan_in_fan_out=network.config.model_type == 'gpt2',
-        task_type='CAUSAL_LM',
+        task_type='SEQ_2_SEQ_LM' if network.config.is_encoder_decoder else 'CAUSAL_LM',
     )
     try:
         return get_peft_model(network, setting)
