@@ -10,8 +10,8 @@ model = dict(
         config=dict(
             model_type='llama',
             vocab_size=387,
-            hidden_size=128,
-            intermediate_size=384,
+            hidden_size=256,
+            intermediate_size=768,
             num_hidden_layers=4,
             num_attention_heads=4,
             num_key_value_heads=4,
@@ -24,7 +24,7 @@ model = dict(
     ),
     attention='sdpa',
 )
-optim_wrapper = dict(optimizer=dict(lr=3e-3, weight_decay=0.01))
+optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=0.01))
 # two kinds of problems, free answers, system messages that ask for every step
 world = dict(families=('arithmetic', 'counting'), choices=0.0, system_ids=(5, 6))
 packs = dict(type='mmkd.WorldPacks', cap=cap, seed=seed, **world)
