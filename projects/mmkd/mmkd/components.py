@@ -4,6 +4,7 @@ from mmkd.augment import dsa
 from mmkd.cobra import dataset as frame_dataset
 from mmkd.cobra import templates as frame_templates
 from mmkd.cobra.world import data as frame_world
+from mmkd.cobra.world import teacher as frame_world_teacher
 from mmkd.datasets import cifar as cifar_dataset
 from mmkd.datasets import (
     digits,
@@ -88,6 +89,7 @@ __all__ = [
     'frame_metric',
     'frame_templates',
     'frame_world',
+    'frame_world_teacher',
     'frames',
     'free_ratio',
     'from_scratch',
