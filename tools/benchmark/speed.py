@@ -71,6 +71,8 @@ def main(argv: list[str] | None = None) -> int:
     """Measures; returns the exit code."""
     args = parse(argv)
     module = methods.find(args.name)
+    if not hasattr(module, 'measure_speed'):
+        raise SystemExit(f'{args.name} has no speed benchmark')
     start = time.monotonic()
     try:
         report = module.measure_speed(args, Report())
