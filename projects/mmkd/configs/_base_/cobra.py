@@ -27,15 +27,15 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='mmkd.LengthGroupedSampler', batch_size=batch_size, seed=seed),
     collate_fn=dict(type='mmkd.seq2seq_collate'),
-    dataset=dict(frames, frames='data/cobra/train.parquet', seed=seed),
+    dataset=dict(frames, frames='data/cobra/frames.parquet', split='train', seed=seed),
 )
 train_cfg = dict(type='mmkd.AccumulatingEpochLoop', max_epochs=2, accumulate=accumulate)
 loader = dict(num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False))
 val_dataloader = dict(
-    loader, batch_size=16, dataset=dict(frames, frames='data/cobra/validation.parquet')
+    loader, batch_size=16, dataset=dict(frames, frames='data/cobra/frames.parquet', split='val')
 )
 test_dataloader = dict(
-    loader, batch_size=16, dataset=dict(frames, frames='data/cobra/counterfactual.parquet')
+    loader, batch_size=16, dataset=dict(frames, frames='data/cobra/pairs.parquet')
 )
 # greedy on some frames after each epoch, the published beam of four at the end
 val_cfg = dict(type='mmkd.FrameLoop', subset=200)

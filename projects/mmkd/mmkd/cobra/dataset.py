@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmdistill.core.errors import UserError
+from mmdistill.core.errors import UserError, did_you_mean
 from mmdistill.core.rng import stable_seed
 from mmkd.cobra.encoding import FrameEncoder, context_named, slots_named
 from mmkd.cobra.schema import SLOTS, Frame
@@ -47,6 +47,22 @@ def frames_of(given: Frames, data_root: str = '') -> list[Frame]:
     return found
 
 
+def of_split(frames: list[Frame], split: str | None) -> list[Frame]:
+    """The frames of a split, all of them for None.
+
+    Raises:
+        UserError: none is of it.
+    """
+    found = frames if split is None else [each for each in frames if each.split == split]
+    if not found:
+        known = sorted({each.split for each in frames})
+        raise UserError(
+            f'no frame is of the split {split!r}{did_you_mean(str(split), known)}; '
+            f'there are {known}'
+        )
+    return found
+
+
 @DATASETS.register_module()
 class CobraFrameDataset(Dataset):
     """Statements with their contexts, and explanations to be learned (arXiv 2306.01985).
@@ -72,6 +88,7 @@ class CobraFrameDataset(Dataset):
         decoder_only: a sample is one text for ``CausalStudent``, whose prompt is not learned.
         seed: of the dropout.
         data_root: folder of a table that is not absolute.
+        split: frames of this split alone; None: all.
 
     Attributes:
         frames: as they were given.
@@ -97,10 +114,11 @@ class CobraFrameDataset(Dataset):
         decoder_only: bool = False,
         seed: int = 0,
         data_root: str = '',
+        split: str | None = None,
     ) -> None:
         if not 0 <= context_dropout <= 1:
             raise UserError(f'context_dropout must be in [0, 1], got {context_dropout}')
-        self.frames = frames_of(frames, data_root)
+        self.frames = of_split(frames_of(frames, data_root), split)
         self.template = frame_template(template)
         given = isinstance(tokenizer, (str, Mapping))
         self.tokenizer = tokenizer_of(tokenizer) if given else tokenizer

@@ -43,6 +43,17 @@ def test_samples_are_the_texts_of_the_template():
     assert not set(TEMPLATE.tokens) & set(found.tokenizer.all_special_tokens)
 
 
+def test_one_split_is_taken():
+    frames = [
+        each.model_copy(update=dict(split='val' if row % 4 == 0 else 'train'))
+        for row, each in enumerate(pairs())
+    ]
+    assert data(frames, split='val').frames == frames[::4]
+    assert len(data(frames, split='train')) == 6 and len(data(frames)) == 8
+    with pytest.raises(UserError, match=r"no frame is of the split 'test'.*'train', 'val'"):
+        data(frames, split='test')
+
+
 def test_a_source_without_context_is_the_same_in_all_contexts():
     found = data(context='none')
     for first, second in zip(range(0, 8, 2), range(1, 8, 2), strict=True):
