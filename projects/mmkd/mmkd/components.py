@@ -1,8 +1,8 @@
 """Everything that a config can name; the registries import this module when they build."""
 
 from mmkd.augment import dsa
-from mmkd.cobra import dataset as frame_dataset
-from mmkd.cobra import templates as frame_templates
+from mmkd.cobra.students import dataset as frame_dataset
+from mmkd.cobra.texts import templates as frame_templates
 from mmkd.cobra.world import data as frame_world
 from mmkd.cobra.world import teacher as frame_world_teacher
 from mmkd.datasets import cifar as cifar_dataset

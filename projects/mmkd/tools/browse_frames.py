@@ -13,8 +13,8 @@ from pathlib import Path
 from mmdistill.core.errors import UserError, run_tool
 from mmkd.cobra.browser.page import write_browser
 from mmkd.cobra.browser.predictions import is_wrong, read_predictions
-from mmkd.cobra.csv_rows import require_consent
-from mmkd.cobra.table import read_frames
+from mmkd.cobra.tables.csv_rows import require_consent
+from mmkd.cobra.tables.table import read_frames
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -2,7 +2,7 @@
 
 Statements are those of a file: none is ever made. The config has ``teacher = dict(type=...)``, and
 may have ``generation = dict(...)`` with the keys of
-:class:`mmkd.cobra.generation_options.Options`, and ``run_dir``, ``license_tag``, ``prices``,
+:class:`mmkd.cobra.generation.options.Options`, and ``run_dir``, ``license_tag``, ``prices``,
 ``max_rows``, ``max_cost`` and ``custom_imports`` as for tools/collect_traces.py; limits are those
 of each stage. The table has the whole frames, or with ``--stage contexts`` those that are still to
 be explained. Ends with status 0 when nothing is left, 2 for what a user has to mend, and 3 when a
@@ -22,14 +22,14 @@ from typing import Any
 from mmdistill.core import launch
 from mmdistill.core.checkpoint_io import write_atomic
 from mmdistill.core.errors import UserError, run_tool
-from mmkd.cobra.csv_rows import WARNING, require_consent
-from mmkd.cobra.frame_answers import OK
-from mmkd.cobra.generated_frames import UNEXPLAINED
-from mmkd.cobra.generation import RETRYABLE, Collect, Generation
-from mmkd.cobra.generation_options import read_options
+from mmkd.cobra.generation.answers import OK
+from mmkd.cobra.generation.frames import UNEXPLAINED
+from mmkd.cobra.generation.options import read_options
+from mmkd.cobra.generation.pipeline import RETRYABLE, Collect, Generation
 from mmkd.cobra.schema import Frame
-from mmkd.cobra.statements import read_statements
-from mmkd.cobra.table import read_frames, write_frames
+from mmkd.cobra.tables.csv_rows import WARNING, require_consent
+from mmkd.cobra.tables.statements import read_statements
+from mmkd.cobra.tables.table import read_frames, write_frames
 from mmkd.collection.collector import DONE
 from mmkd.collection.manifest import CHANGEABLE
 from mmkd.collection.plan import Plan

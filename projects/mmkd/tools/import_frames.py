@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 
 from mmdistill.core.errors import UserError, run_tool
-from mmkd.cobra.importers import read_frames_csv, read_own_csv
-from mmkd.cobra.pairing import join_tables, pair_by_statement, read_pairs_csv
 from mmkd.cobra.schema import CONTEXT, SLOTS, Frame
-from mmkd.cobra.splits import STRATA, grouped_split, official_split, straddling
-from mmkd.cobra.table import write_frames
+from mmkd.cobra.tables.importers import read_frames_csv, read_own_csv
+from mmkd.cobra.tables.pairing import join_tables, pair_by_statement, read_pairs_csv
+from mmkd.cobra.tables.splits import STRATA, grouped_split, official_split, straddling
+from mmkd.cobra.tables.table import write_frames
 from mmkd.traces.compact import file_digest
 
 

@@ -12,8 +12,8 @@ from mmengine.evaluator import Evaluator
 
 from mmdistill.core.errors import UserError
 from mmdistill.core.hooks.teacher_update import bare_model
-from mmkd.cobra.dataset import CobraFrameDataset
-from mmkd.cobra.frame_texts import frame_texts
+from mmkd.cobra.students.dataset import CobraFrameDataset
+from mmkd.cobra.students.frame_texts import frame_texts
 from mmkd.language.collate import padded_collate
 from mmkd.language.generation import evaluating
 from mmkd.language.metric import PerplexityMetric
@@ -50,13 +50,13 @@ class FrameLoop(ScoringLoop):
     Args:
         runner: the runner; its model is a :class:`~mmkd.language.seq2seq_student.Seq2SeqStudent`,
             or a ``CausalStudent`` for data with ``decoder_only``.
-        dataloader: of a :class:`~mmkd.cobra.dataset.CobraFrameDataset`; its ``batch_size`` is that
-            of a forward, its collate function is not used.
+        dataloader: of a :class:`~mmkd.cobra.students.dataset.CobraFrameDataset`; its ``batch_size``
+            is that of a forward, its collate function is not used.
         evaluator: of metrics of frames.
         max_new_tokens: of an explanation.
-        decoding: see :func:`mmkd.cobra.frame_texts.frame_texts`; None: greedy.
+        decoding: see :func:`mmkd.cobra.students.frame_texts.frame_texts`; None: greedy.
         subset: frames to write explanations for, see :func:`fixed_subset`; None: all.
-        cache: see :func:`mmkd.cobra.frame_texts.frame_texts`.
+        cache: see :func:`mmkd.cobra.students.frame_texts.frame_texts`.
 
     Raises:
         UserError: other data, fewer rows in the model than tokens in the tokenizer, or a subset

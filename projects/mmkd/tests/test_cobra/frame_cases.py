@@ -9,8 +9,8 @@ from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast, T5Tokenizer
 
 from mmkd.cobra.schema import CONTEXT, SLOTS, Frame
-from mmkd.cobra.slot_templates import NAMES, TOKENS
-from mmkd.cobra.wording import load_wording
+from mmkd.cobra.texts.slot_templates import NAMES, TOKENS
+from mmkd.cobra.texts.wording import load_wording
 
 QUESTIONS = load_wording().questions.model_dump()
 WORDS = ('praise', 'good work', 'the team', 'hello', 'thanks.', 'a new colleague', 'FAQ:', 'USA:')

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import time
 
-from mmkd.cobra.prompt_texts import CALLS, load_prompts
+from mmkd.cobra.generation.prompt_texts import CALLS, load_prompts
 from mmkd.cobra.schema import CONTEXT, SLOTS, Frame, statement_id
 from mmkd.registry import TEACHERS
 from mmkd.teachers.base import Reply

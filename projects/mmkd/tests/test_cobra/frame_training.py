@@ -8,7 +8,7 @@ import mmkd.language.seq2seq_batches
 import mmkd.language.seq2seq_student
 import mmkd.loops.accumulating
 import mmkd.loops.frames  # noqa: F401
-from mmkd.cobra.table import write_frames
+from mmkd.cobra.tables.table import write_frames
 from mmkd.registry import METRICS
 
 STEPS = 9

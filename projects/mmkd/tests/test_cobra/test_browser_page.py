@@ -22,7 +22,7 @@ from mmkd.cobra.browser.predictions import (
     reference_label,
 )
 from mmkd.cobra.schema import CONTEXT, SLOTS, Frame, Provenance
-from mmkd.cobra.table import write_frames
+from mmkd.cobra.tables.table import write_frames
 from mmkd.traces.schema import read_record
 
 TOOL = Path(__file__).parents[2] / 'tools/browse_frames.py'

@@ -7,10 +7,10 @@ from frame_teachers import NAMES, REFUSAL, demonstrations, tagged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmkd.cobra.answer_slots import read_slots
-from mmkd.cobra.frame_answers import read_answer
-from mmkd.cobra.prompt_texts import CALLS
-from mmkd.cobra.prompting import PromptBuilder
+from mmkd.cobra.generation.answer_slots import read_slots
+from mmkd.cobra.generation.answers import read_answer
+from mmkd.cobra.generation.prompt_texts import CALLS
+from mmkd.cobra.generation.prompting import PromptBuilder
 from mmkd.cobra.schema import SLOTS
 from mmkd.collection.answers import Job, trace_of
 from mmkd.teachers.base import Reply

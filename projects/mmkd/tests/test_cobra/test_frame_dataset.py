@@ -8,11 +8,11 @@ from tiny_frames import TEMPLATE, VOCAB, frame, pairs, word_tokenizer
 
 from mmdistill.core.errors import UserError
 from mmdistill.testing.compare import captured_log
-from mmkd.cobra.dataset import CobraFrameDataset
-from mmkd.cobra.encoding import segment_ends
 from mmkd.cobra.schema import CONTEXT, SLOTS
-from mmkd.cobra.table import write_frames
-from mmkd.cobra.templates import TEMPLATES, frame_template
+from mmkd.cobra.students.dataset import CobraFrameDataset
+from mmkd.cobra.students.encoding import segment_ends
+from mmkd.cobra.tables.table import write_frames
+from mmkd.cobra.texts.templates import TEMPLATES, frame_template
 from mmkd.datasets.tokenizers import train_tokenizer
 from mmkd.language.lm_loss import IGNORED
 from mmkd.registry import DATASETS

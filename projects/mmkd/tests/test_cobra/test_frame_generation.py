@@ -11,11 +11,11 @@ import pytest
 from frame_teachers import demonstrations, explained, forked, rows_of, wait_for
 
 from mmdistill.core.errors import UserError
-from mmkd.cobra.demonstrations import words_of
-from mmkd.cobra.generation import Generation
-from mmkd.cobra.generation_options import Options, read_options
+from mmkd.cobra.generation.demonstrations import words_of
+from mmkd.cobra.generation.options import Options, read_options
+from mmkd.cobra.generation.pipeline import Generation
 from mmkd.cobra.schema import CONTEXT, SLOTS, statement_id
-from mmkd.cobra.statements import Statement, read_statements
+from mmkd.cobra.tables.statements import Statement, read_statements
 from mmkd.collection.shards import Shard
 
 POOL = demonstrations()

@@ -7,13 +7,13 @@ import pytest
 from frame_table_cases import RELEASED_NAMES, TRICKY, frame, released, save_csv, slots
 
 from mmdistill.core.errors import UserError
-from mmkd.cobra.importers import (
+from mmkd.cobra.schema import ARROW, CONTEXT, SLOTS, Provenance, frame_id, statement_id
+from mmkd.cobra.tables.importers import (
     read_frames_csv,
     read_own_csv,
     with_unique_ids,
     write_own_csv,
 )
-from mmkd.cobra.schema import ARROW, CONTEXT, SLOTS, Provenance, frame_id, statement_id
 
 
 def load(path, **options):

@@ -11,10 +11,10 @@ from tiny_frames import FAMILIES, TEMPLATE, VOCAB, fit, pairs, student, word_tok
 from torch.utils.data import DataLoader, TensorDataset
 
 from mmdistill.core.errors import UserError
-from mmkd.cobra import frame_texts as texts_module
-from mmkd.cobra.dataset import CobraFrameDataset
-from mmkd.cobra.frame_texts import frame_texts, weights_digest
-from mmkd.cobra.slot_templates import SlotTokenTemplate
+from mmkd.cobra.students import frame_texts as texts_module
+from mmkd.cobra.students.dataset import CobraFrameDataset
+from mmkd.cobra.students.frame_texts import frame_texts, weights_digest
+from mmkd.cobra.texts.slot_templates import SlotTokenTemplate
 from mmkd.language.collate import padded_collate
 from mmkd.language.seq2seq_batches import seq2seq_collate
 from mmkd.loops.frames import FrameLoop, FrameTestLoop, fixed_subset, reference_scores

@@ -7,15 +7,15 @@ import pytest
 from frame_table_cases import frame, save_csv
 
 from mmdistill.core.errors import UserError
-from mmkd.cobra.importers import with_unique_ids
-from mmkd.cobra.pairing import (
+from mmkd.cobra.schema import CONTEXT, SLOTS, frame_id, statement_id
+from mmkd.cobra.tables.importers import with_unique_ids
+from mmkd.cobra.tables.pairing import (
     aggregate,
     join_tables,
     pair_by_statement,
     pair_labels,
     read_pairs_csv,
 )
-from mmkd.cobra.schema import CONTEXT, SLOTS, frame_id, statement_id
 
 NONE = (None, None, None, None)
 TABLE = {

@@ -8,8 +8,9 @@ from frame_cases import QUESTIONS, collapsed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmkd.cobra.escaping import any_of, breakable, escape, unescape
-from mmkd.cobra.parsing import (
+from mmkd.cobra.schema import SLOTS
+from mmkd.cobra.texts.escaping import any_of, breakable, escape, unescape
+from mmkd.cobra.texts.parsing import (
     ParseReport,
     parse_json,
     parse_official,
@@ -17,8 +18,7 @@ from mmkd.cobra.parsing import (
     parse_tagged,
     parse_tokens,
 )
-from mmkd.cobra.schema import SLOTS
-from mmkd.cobra.slot_templates import NAMES, TOKENS
+from mmkd.cobra.texts.slot_templates import NAMES, TOKENS
 
 VALUES = {slot: f'value of {slot}' for slot in SLOTS}
 KINDS = ('qa', 'tokens', 'tagged', 'json')

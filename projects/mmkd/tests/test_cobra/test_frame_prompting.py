@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmdistill.core.errors import UserError
-from mmkd.cobra.answer_slots import read_slots
-from mmkd.cobra.demonstrations import SELECTIONS, words_of
-from mmkd.cobra.prompt_texts import CALLS, PROMPTS, load_prompts
-from mmkd.cobra.prompting import PromptBuilder, prompt_hash
+from mmkd.cobra.generation.answer_slots import read_slots
+from mmkd.cobra.generation.demonstrations import SELECTIONS, words_of
+from mmkd.cobra.generation.prompt_texts import CALLS, PROMPTS, load_prompts
+from mmkd.cobra.generation.prompting import PromptBuilder, prompt_hash
 from mmkd.cobra.schema import CONTEXT, SLOTS, statement_id
 
 POOL = demonstrations()

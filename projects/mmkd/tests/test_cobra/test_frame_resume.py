@@ -8,7 +8,7 @@ from tiny_frames import FAMILIES, TEMPLATE, pairs, student, word_tokenizer
 from mmdistill.core.errors import UserError
 from mmdistill.testing import assert_same_state
 from mmdistill.testing.resume_check import run, training_state
-from mmkd.cobra.dataset import CobraFrameDataset
+from mmkd.cobra.students.dataset import CobraFrameDataset
 from mmkd.language.collate import padded_collate
 from mmkd.language.seq2seq_batches import seq2seq_collate, split_rows
 from mmkd.loops.accumulating import targets_of

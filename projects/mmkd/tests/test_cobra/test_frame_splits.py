@@ -7,7 +7,7 @@ import pytest
 from frame_table_cases import frame
 
 from mmdistill.core.errors import UserError
-from mmkd.cobra.splits import grouped_split, official_split, straddling
+from mmkd.cobra.tables.splits import grouped_split, official_split, straddling
 
 
 def corpus(statements=400, contexts=3, offensive=0.9, seed=0):

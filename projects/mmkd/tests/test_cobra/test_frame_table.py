@@ -8,9 +8,9 @@ import pytest
 from frame_table_cases import TRICKY, frame
 
 from mmdistill.core.errors import UserError
-from mmkd.cobra import table as tables
 from mmkd.cobra.schema import ARROW, CONTEXT, SLOTS, Provenance, to_columns
-from mmkd.cobra.table import read_frames, read_frames_metadata, write_frames
+from mmkd.cobra.tables import table as tables
+from mmkd.cobra.tables.table import read_frames, read_frames_metadata, write_frames
 
 
 def some():

@@ -24,11 +24,11 @@ from frame_cases import (
 )
 
 from mmdistill.core.errors import UserError
-from mmkd.cobra.qa_template import QATemplate
 from mmkd.cobra.schema import CONTEXT, SLOTS
-from mmkd.cobra.slot_templates import JsonTemplate, SlotTokenTemplate, TaggedTemplate
-from mmkd.cobra.templates import TEMPLATES, FrameTemplate, frame_template
-from mmkd.cobra.wording import DEFAULT_FILE
+from mmkd.cobra.texts.qa_template import QATemplate
+from mmkd.cobra.texts.slot_templates import JsonTemplate, SlotTokenTemplate, TaggedTemplate
+from mmkd.cobra.texts.templates import TEMPLATES, FrameTemplate, frame_template
+from mmkd.cobra.texts.wording import DEFAULT_FILE
 from mmkd.registry import TASK_UTILS
 from mmkd.traces.schema import digest
 
@@ -254,9 +254,9 @@ def test_templates_are_built_from_names_and_configs() -> None:
         assert type(again) is kind is TASK_UTILS.get(kind.__name__)
         assert json.loads(json.dumps(again.describe())) == built.describe()
     assert len({digest(frame_template(name).describe()) for name in NAMES}) == 4
-    own = frame_template(dict(type='SlotTokenTemplate', tokens=dict(intent='<goal>')))
+    own = frame_template(dict(type='mmkd.SlotTokenTemplate', tokens=dict(intent='<goal>')))
     assert own.tokens[4] == '<goal>' and own.describe() != SlotTokenTemplate().describe()
-    official = frame_template(dict(type='QATemplate', parser='official'))
+    official = frame_template(dict(type='mmkd.QATemplate', parser='official'))
     assert official.describe() != QATemplate().describe()
     renamed = TaggedTemplate(dict(intent='Goal'))
     assert renamed.describe() != TaggedTemplate().describe()
@@ -268,9 +268,9 @@ def test_templates_are_built_from_names_and_configs() -> None:
         ('token', r"no frame template 'token' \(did you mean 'tokens'\?\); known: qa, tokens"),
         (dict(type='QaTemplate'), r"type 'QaTemplate' \(did you mean 'QATemplate'"),
         (dict(file='x.yaml'), 'of type None'),
-        (dict(type='SlotTokenTemplate', tokens=dict(intend='<i>')), "'intend' .*'intent'"),
-        (dict(type='TaggedTemplate', names=dict(intend='I')), "'intend' .*'intent'"),
-        (dict(type='QATemplate', parser='position'), "'known' or 'official', got 'position'"),
+        (dict(type='mmkd.SlotTokenTemplate', tokens=dict(intend='<i>')), "'intend' .*'intent'"),
+        (dict(type='mmkd.TaggedTemplate', names=dict(intend='I')), "'intend' .*'intent'"),
+        (dict(type='mmkd.QATemplate', parser='position'), "'known' or 'official', got 'position'"),
         (3, 'no frame template'),
     ],
 )

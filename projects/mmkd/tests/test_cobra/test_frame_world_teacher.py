@@ -5,10 +5,10 @@ from collections import Counter
 import pytest
 
 from mmdistill.core.errors import UserError
-from mmkd.cobra.generation import Generation
-from mmkd.cobra.generation_options import Options
+from mmkd.cobra.generation.options import Options
+from mmkd.cobra.generation.pipeline import Generation
 from mmkd.cobra.schema import SLOTS
-from mmkd.cobra.statements import Statement
+from mmkd.cobra.tables.statements import Statement
 from mmkd.cobra.world.data import WorldFrames
 from mmkd.cobra.world.draw import statements
 from mmkd.cobra.world.rules import explain, label, saying_of, scene_of

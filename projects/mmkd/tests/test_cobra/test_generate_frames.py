@@ -13,7 +13,7 @@ from frame_teachers import ScriptedFrameTeacher, demonstrations, write_lines
 
 from mmdistill.core.errors import UserError, run_tool
 from mmkd.cobra.schema import CONTEXT
-from mmkd.cobra.table import read_frames, read_frames_metadata, write_frames
+from mmkd.cobra.tables.table import read_frames, read_frames_metadata, write_frames
 from mmkd.collection.plan import read_plan
 from mmkd.collection.run import collect_shard
 from mmkd.collection.shards import Shard

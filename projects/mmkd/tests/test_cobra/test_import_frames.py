@@ -8,9 +8,9 @@ import pytest
 from frame_table_cases import TRICKY, released, save_csv, slots
 
 from mmdistill.core.errors import UserError, run_tool
-from mmkd.cobra.importers import read_frames_csv, write_own_csv
 from mmkd.cobra.schema import CONTEXT, SLOTS
-from mmkd.cobra.table import read_frames, read_frames_metadata
+from mmkd.cobra.tables.importers import read_frames_csv, write_own_csv
+from mmkd.cobra.tables.table import read_frames, read_frames_metadata
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'import_frames.py'
 CANARY = 'canary'

@@ -7,7 +7,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mmkd.cobra.schema import Frame, statement_id
-from mmkd.cobra.templates import frame_template
+from mmkd.cobra.texts.templates import frame_template
 from mmkd.language.causal_student import CausalStudent
 from mmkd.language.seq2seq_student import Seq2SeqStudent
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mmdistill.core.errors import UserError
 from mmkd.cobra.schema import CONTEXT, Frame
-from mmkd.cobra.templates import TEMPLATES, frame_template
+from mmkd.cobra.texts.templates import TEMPLATES, frame_template
 from mmkd.cobra.world.draw import corpus, pairs
 from mmkd.cobra.world.rules import frame, sayings, scenes
 from mmkd.language.word_tokenizer import word_entries, word_tokenizer

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from random import Random
 
 from mmdistill.core.errors import UserError
-from mmkd.cobra.parsing import CLOSE, parse_tagged
-from mmkd.cobra.prompt_texts import CALLS, COMPLETE, SIDES, Call, load_prompts
+from mmkd.cobra.generation.prompt_texts import CALLS, COMPLETE, SIDES, Call, load_prompts
+from mmkd.cobra.texts.parsing import CLOSE, parse_tagged
 from mmkd.cobra.world.rules import MODEL, Saying, Scene, explain, label, saying_of, scene_of, scenes
 from mmkd.registry import TEACHERS
 from mmkd.teachers.base import Reply

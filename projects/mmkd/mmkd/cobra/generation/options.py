@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mmdistill.core.errors import UserError, did_you_mean
-from mmkd.cobra.demonstrations import Selection
-from mmkd.cobra.prompt_texts import PROMPTS, Form, Kind
-from mmkd.cobra.prompting import CONTEXTS_PER_STATEMENT
+from mmkd.cobra.generation.demonstrations import Selection
+from mmkd.cobra.generation.prompt_texts import PROMPTS, Form, Kind
+from mmkd.cobra.generation.prompting import CONTEXTS_PER_STATEMENT
 from mmkd.traces.schema import Sampling
 
 
@@ -20,7 +20,7 @@ class Options(BaseModel):
 
     Attributes:
         form: of the answers.
-        selection: of the demonstrations, see :func:`mmkd.cobra.demonstrations.order_of`.
+        selection: of the demonstrations, see :func:`mmkd.cobra.generation.demonstrations.order_of`.
         seed: of the selection.
         contexts: of each statement.
         shots: demonstrations by kind of call, where they are not the published ones.

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from mmdistill.core.errors import UserError, did_you_mean
-from mmkd.cobra.demonstrations import (
+from mmkd.cobra.generation.demonstrations import (
     SELECTIONS,
     Demonstration,
     Selection,
     demonstrations_of,
     order_of,
 )
-from mmkd.cobra.prompt_texts import CALLS, PROMPTS, Form, Kind, load_prompts
+from mmkd.cobra.generation.prompt_texts import CALLS, PROMPTS, Form, Kind, load_prompts
 from mmkd.cobra.schema import Frame, statement_id
 from mmkd.traces.schema import Query, Sampling, digest
 
@@ -63,9 +63,11 @@ class PromptBuilder:
 
     Args:
         kind: ``contexts``, ``explanations``, ``check`` or ``counterfactual``.
-        demonstrations: frames to show, see :func:`~mmkd.cobra.demonstrations.demonstrations_of`.
-        n_shots: demonstrations of a prompt; None: those of :data:`~mmkd.cobra.prompt_texts.CALLS`.
-        selection: which ones, see :func:`~mmkd.cobra.demonstrations.order_of`.
+        demonstrations: frames to show, see
+            :func:`~mmkd.cobra.generation.demonstrations.demonstrations_of`.
+        n_shots: demonstrations of a prompt; None: those of
+            :data:`~mmkd.cobra.generation.prompt_texts.CALLS`.
+        selection: which ones, see :func:`~mmkd.cobra.generation.demonstrations.order_of`.
         seed: of the selection.
         form: of the answer, ``tagged`` or ``json``.
         prompts: YAML file of the words.

@@ -1,8 +1,8 @@
 """Parsers: from the text that a model wrote to the slots of a frame, without a silent shift.
 
 All but :func:`parse_official` go by the name, token or question of a slot, never by position, and
-undo the escapes of :mod:`mmkd.cobra.escaping`. White space around a value is dropped. Of a slot
-that comes twice the first value counts. They serve any slots: those of a context, too.
+undo the escapes of :mod:`mmkd.cobra.texts.escaping`. White space around a value is dropped. Of a
+slot that comes twice the first value counts. They serve any slots: those of a context, too.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mmkd.cobra.escaping import any_of, spaced, unescape
 from mmkd.cobra.schema import SLOTS
+from mmkd.cobra.texts.escaping import any_of, spaced, unescape
 
 SIMILAR = 0.8
 """Ratio of difflib from which on a question counts as a known one."""

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Literal
 
 from mmdistill.core.errors import UserError
-from mmkd.cobra.prompt_texts import CALLS, COMPLETE, SIDES
+from mmkd.cobra.generation.prompt_texts import CALLS, COMPLETE, SIDES
 from mmkd.cobra.schema import CONTEXT, Frame
 from mmkd.traces.hashing import seeded_number
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from mmkd.cobra.escaping import any_of
-from mmkd.cobra.parsing import CLOSE, ParseReport, parse_json, parse_tagged
-from mmkd.cobra.prompting import PromptBuilder
+from mmkd.cobra.generation.prompting import PromptBuilder
+from mmkd.cobra.texts.escaping import any_of
+from mmkd.cobra.texts.parsing import CLOSE, ParseReport, parse_json, parse_tagged
 
 
 def read_slots(text: str, builder: PromptBuilder) -> ParseReport:

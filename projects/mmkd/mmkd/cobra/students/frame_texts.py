@@ -13,7 +13,7 @@ from torch import nn
 
 from mmdistill.core.dist import broadcast_object, raise_together
 from mmdistill.core.errors import UserError
-from mmkd.cobra.dataset import CobraFrameDataset
+from mmkd.cobra.students.dataset import CobraFrameDataset
 from mmkd.evaluation.language.line_cache import LineCache
 from mmkd.language.tokenize import tokenizer_digest
 from mmkd.traces.schema import digest

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 from mmdistill.core.errors import UserError, did_you_mean
-from mmkd.cobra.csv_rows import find_columns, read_csv, require_consent
-from mmkd.cobra.importers import RELEASED, frame_of, group_reader, with_unique_ids
 from mmkd.cobra.schema import CONTEXT, Frame, Label
+from mmkd.cobra.tables.csv_rows import find_columns, read_csv, require_consent
+from mmkd.cobra.tables.importers import RELEASED, frame_of, group_reader, with_unique_ids
 from mmkd.traces.schema import digest
 
 Choice = Literal['A', 'B', 'none', 'both']
@@ -54,7 +54,7 @@ def read_pairs_csv(
         of labels like ``offensive_majority`` included, are in ``extra`` of both.
 
     Raises:
-        UserError: as :func:`~mmkd.cobra.importers.read_frames_csv`.
+        UserError: as :func:`~mmkd.cobra.tables.importers.read_frames_csv`.
     """
     require_consent(accept_content_warning)
     header, rows = read_csv(path)

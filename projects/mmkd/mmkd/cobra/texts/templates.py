@@ -2,9 +2,9 @@
 
 Students of arXiv:2306.01985 read a statement with its context and write the seven slots in one
 text. All templates of our own are bijective: markers inside a value are escaped, see
-:mod:`mmkd.cobra.escaping`, and ``parse(target(frame))`` gives every value back; after a tokenizer
-that collapses white space, as T5's does, up to white space. Where it also folds characters (NFKC),
-a value can turn into a marker; the report then shows a slot as duplicated.
+:mod:`mmkd.cobra.texts.escaping`, and ``parse(target(frame))`` gives every value back; after a
+tokenizer that collapses white space, as T5's does, up to white space. Where it also folds
+characters (NFKC), a value can turn into a marker; the report then shows a slot as duplicated.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from mmdistill.core.errors import UserError, did_you_mean
-from mmkd.cobra.parsing import ParseReport
-from mmkd.cobra.qa_template import QATemplate
 from mmkd.cobra.schema import CONTEXT, SLOTS, Frame
-from mmkd.cobra.slot_templates import JsonTemplate, SlotTokenTemplate, TaggedTemplate
+from mmkd.cobra.texts.parsing import ParseReport
+from mmkd.cobra.texts.qa_template import QATemplate
+from mmkd.cobra.texts.slot_templates import JsonTemplate, SlotTokenTemplate, TaggedTemplate
 from mmkd.registry import TASK_UTILS
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mmdistill.core.errors import UserError, did_you_mean
 from mmkd.cobra.schema import CONTEXT, SLOTS, Frame
-from mmkd.cobra.templates import FrameTemplate
+from mmkd.cobra.texts.templates import FrameTemplate
 
 
 def slots_named(given: Sequence[str], known: Sequence[str], key: str) -> tuple[str, ...]:

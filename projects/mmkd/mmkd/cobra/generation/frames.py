@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from mmkd.cobra.frame_answers import OK
-from mmkd.cobra.generation_stages import Item, Row, Stage
-from mmkd.cobra.importers import frame_of, with_unique_ids
+from mmkd.cobra.generation.answers import OK
+from mmkd.cobra.generation.stages import Item, Row, Stage
 from mmkd.cobra.schema import CONTEXT, Frame, Provenance
+from mmkd.cobra.tables.importers import frame_of, with_unique_ids
 from mmkd.traces.schema import digest
 
 UNEXPLAINED = 'unexplained'

@@ -14,9 +14,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from mmdistill.core.errors import UserError, did_you_mean
-from mmkd.cobra.escaping import spaced
-from mmkd.cobra.parsing import ANSWER, QUESTION
 from mmkd.cobra.schema import CONTEXT, SLOTS
+from mmkd.cobra.texts.escaping import spaced
+from mmkd.cobra.texts.parsing import ANSWER, QUESTION
 
 DEFAULT_FILE = Path(__file__).with_name('templates.yaml')
 _STRICT = ConfigDict(extra='forbid', frozen=True)

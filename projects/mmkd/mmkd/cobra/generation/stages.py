@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from mmkd.cobra.frame_answers import OK, Answer, read_answer
-from mmkd.cobra.prompt_texts import SIDES
-from mmkd.cobra.prompting import PromptBuilder
+from mmkd.cobra.generation.answers import OK, Answer, read_answer
+from mmkd.cobra.generation.prompt_texts import SIDES
+from mmkd.cobra.generation.prompting import PromptBuilder
 from mmkd.cobra.schema import CONTEXT
-from mmkd.cobra.statements import Statement
+from mmkd.cobra.tables.statements import Statement
 from mmkd.collection.journal import drop_rows, read_journal
 from mmkd.collection.shards import Shard, hold_shard, shard_files
 from mmkd.traces.hashing import seeded_number
@@ -103,7 +103,7 @@ class Stage:
 
         Args:
             items: what is asked about.
-            statuses: without slots, of :data:`~mmkd.cobra.frame_answers.STATUSES`.
+            statuses: without slots, of :data:`~mmkd.cobra.generation.answers.STATUSES`.
             shard: whose rows may go.
 
         Returns:

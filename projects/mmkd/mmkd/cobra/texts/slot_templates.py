@@ -1,4 +1,4 @@
-"""Templates that mark every slot by its own token, name or key, see :mod:`mmkd.cobra.templates`."""
+"""Templates that mark every slot by its own token, name or key."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from mmdistill.core.errors import UserError, did_you_mean, options_of
-from mmkd.cobra.escaping import any_of, breakable, escape, spaced
-from mmkd.cobra.parsing import (
+from mmkd.cobra.schema import CONTEXT, SLOTS, Frame
+from mmkd.cobra.texts.escaping import any_of, breakable, escape, spaced
+from mmkd.cobra.texts.parsing import (
     CLOSE,
     ParseReport,
     parse_json,
     parse_tagged,
     parse_tokens,
 )
-from mmkd.cobra.schema import CONTEXT, SLOTS, Frame
 from mmkd.registry import TASK_UTILS
 
 TOKENS = dict(

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmdistill.core.errors import UserError
-from mmkd.cobra.csv_rows import find_columns, read_csv
 from mmkd.cobra.schema import statement_id
+from mmkd.cobra.tables.csv_rows import find_columns, read_csv
 from mmkd.traces.rows import PARQUET, Place, read_records, text_of
 
 COLUMNS = ('statement', 'group', 'source', 'split')

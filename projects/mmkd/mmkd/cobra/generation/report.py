@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mmkd.cobra.frame_answers import FAILED, REFUSED
-from mmkd.cobra.generation_stages import Row
+from mmkd.cobra.generation.answers import FAILED, REFUSED
+from mmkd.cobra.generation.stages import Row
 
 MIN_ROWS = 50
 """Answers of a group from which on it has a rate; below, there are only counts."""

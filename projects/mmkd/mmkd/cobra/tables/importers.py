@@ -19,7 +19,6 @@ from pydantic import ValidationError
 
 from mmdistill.core.checkpoint_io import write_atomic
 from mmdistill.core.errors import UserError, did_you_mean
-from mmkd.cobra.csv_rows import find_columns, label_of, read_csv, require_consent
 from mmkd.cobra.schema import (
     ARROW,
     CONTEXT,
@@ -30,6 +29,7 @@ from mmkd.cobra.schema import (
     statement_id,
     to_columns,
 )
+from mmkd.cobra.tables.csv_rows import find_columns, label_of, read_csv, require_consent
 from mmkd.traces.rows import Place
 
 RELEASED = {

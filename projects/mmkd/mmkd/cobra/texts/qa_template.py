@@ -1,4 +1,4 @@
-"""The template of questions and answers, see :mod:`mmkd.cobra.templates`."""
+"""The template of questions and answers, see :mod:`mmkd.cobra.texts.templates`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mmdistill.core.errors import UserError
-from mmkd.cobra.escaping import escape
-from mmkd.cobra.parsing import ANSWER, QUESTION, ParseReport, parse_official, parse_qa
 from mmkd.cobra.schema import CONTEXT, SLOTS, Frame
-from mmkd.cobra.slot_templates import in_order, shown
-from mmkd.cobra.wording import load_wording
+from mmkd.cobra.texts.escaping import escape
+from mmkd.cobra.texts.parsing import ANSWER, QUESTION, ParseReport, parse_official, parse_qa
+from mmkd.cobra.texts.slot_templates import in_order, shown
+from mmkd.cobra.texts.wording import load_wording
 from mmkd.registry import TASK_UTILS
 
 
@@ -21,11 +21,11 @@ class QATemplate:
     """Questions and answers: ``Q: <question> A: <value>``, one a line.
 
     Args:
-        file: YAML with the wording, see :func:`mmkd.cobra.wording.load_wording`; None: our own
-            words.
+        file: YAML with the wording, see :func:`mmkd.cobra.texts.wording.load_wording`; None: our
+            own words.
         parser: ``known`` goes by the questions, and values are escaped; ``official`` goes by
             position, for checkpoints of others and without escapes: see its failures in
-            :func:`mmkd.cobra.parsing.parse_official`.
+            :func:`mmkd.cobra.texts.parsing.parse_official`.
 
     Raises:
         UserError: there is no such parser, or something is wrong with the file.

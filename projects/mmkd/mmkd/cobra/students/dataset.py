@@ -15,10 +15,10 @@ from torch.utils.data import Dataset
 
 from mmdistill.core.errors import UserError, did_you_mean
 from mmdistill.core.rng import stable_seed
-from mmkd.cobra.encoding import FrameEncoder, context_named, slots_named
 from mmkd.cobra.schema import SLOTS, Frame
-from mmkd.cobra.table import read_frames
-from mmkd.cobra.templates import FrameTemplate, frame_template
+from mmkd.cobra.students.encoding import FrameEncoder, context_named, slots_named
+from mmkd.cobra.tables.table import read_frames
+from mmkd.cobra.texts.templates import FrameTemplate, frame_template
 from mmkd.datasets.tokenizers import tokenizer_of
 from mmkd.language.packed_dataset import packed_sample
 from mmkd.registry import DATASETS
@@ -73,7 +73,7 @@ class CobraFrameDataset(Dataset):
 
     Args:
         frames: path of a table, a list, or the config of a data set that has ``frames``.
-        template: of sources and targets, see :func:`mmkd.cobra.templates.frame_template`.
+        template: of sources and targets, see :func:`mmkd.cobra.texts.templates.frame_template`.
         tokenizer: folder, config, or the object, which gets the tokens of the template.
         context: slots of the context that sources have: ``'all'``, ``'none'`` or a list. Targets
             stay as they are, as in the paper's ablation, so that equal sources without a context
@@ -97,7 +97,7 @@ class CobraFrameDataset(Dataset):
 
     Raises:
         UserError: no frames, unknown slots, a probability out of range, see also
-            :class:`mmkd.cobra.encoding.FrameEncoder`.
+            :class:`mmkd.cobra.students.encoding.FrameEncoder`.
     """
 
     def __init__(

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mmkd.cobra.answer_slots import read_slots, whole_tagged
-from mmkd.cobra.demonstrations import words_of
-from mmkd.cobra.parsing import CLOSE, ParseReport
-from mmkd.cobra.prompt_texts import COMPLETE
-from mmkd.cobra.prompting import PromptBuilder, prompt_hash
+from mmkd.cobra.generation.answer_slots import read_slots, whole_tagged
+from mmkd.cobra.generation.demonstrations import words_of
+from mmkd.cobra.generation.prompt_texts import COMPLETE
+from mmkd.cobra.generation.prompting import PromptBuilder, prompt_hash
 from mmkd.cobra.schema import Provenance
+from mmkd.cobra.texts.parsing import CLOSE, ParseReport
 from mmkd.traces.filters.answers import RefusedAnswer
 from mmkd.traces.schema import Trace
 

@@ -17,15 +17,15 @@ from typing import Any
 
 from mmdistill.core.checkpoint_io import write_atomic
 from mmdistill.core.errors import UserError, did_you_mean
-from mmkd.cobra.frame_answers import FAILED, OK, STATEMENT, STATUSES
-from mmkd.cobra.generated_frames import frames_of
-from mmkd.cobra.generation_options import Options
-from mmkd.cobra.generation_report import MIN_ROWS, stage_report
-from mmkd.cobra.generation_stages import Item, Stage
-from mmkd.cobra.prompt_texts import Kind
-from mmkd.cobra.prompting import PromptBuilder
+from mmkd.cobra.generation.answers import FAILED, OK, STATEMENT, STATUSES
+from mmkd.cobra.generation.frames import frames_of
+from mmkd.cobra.generation.options import Options
+from mmkd.cobra.generation.prompt_texts import Kind
+from mmkd.cobra.generation.prompting import PromptBuilder
+from mmkd.cobra.generation.report import MIN_ROWS, stage_report
+from mmkd.cobra.generation.stages import Item, Stage
 from mmkd.cobra.schema import Frame
-from mmkd.cobra.statements import Statement
+from mmkd.cobra.tables.statements import Statement
 from mmkd.collection.collector import DONE, LIMIT
 from mmkd.collection.manifest import Manifest, open_run
 from mmkd.collection.plan import Plan, read_plan
@@ -49,7 +49,7 @@ class Generation:
             limits are those of each stage. Without :data:`OWN_KEYS`.
         statements: of the user.
         demonstrations: frames that prompts show, see
-            :func:`mmkd.cobra.demonstrations.demonstrations_of`.
+            :func:`mmkd.cobra.generation.demonstrations.demonstrations_of`.
         run_dir: each stage has a folder of its name in it.
         options: how they are asked for.
         counterfactual: pairs of contexts instead of single ones.
@@ -223,11 +223,11 @@ class Generation:
         return QueriesMark(sha256=hashlib.sha256(ids.encode()).hexdigest(), count=len(self.items))
 
     def frames(self) -> list[Frame]:
-        """See :func:`mmkd.cobra.generated_frames.frames_of`."""
+        """See :func:`mmkd.cobra.generation.frames.frames_of`."""
         return frames_of(self.stages, self.items)
 
     def report(self, min_rows: int = MIN_ROWS) -> dict[str, Any]:
-        """Numbers of every stage by name, see :func:`mmkd.cobra.generation_report.stage_report`."""
+        """Numbers of every stage by name, see :func:`mmkd.cobra.generation.report.stage_report`."""
         items, told = self.items, {}
         for stage in self.stages:
             rows = stage.rows(items)

@@ -1,0 +1,1 @@
+"""Frames from a teacher: prompts, answers, stages that can be stopped."""

@@ -1,0 +1,1 @@
+"""Frames as data of students, and what students write."""

@@ -1,0 +1,1 @@
+"""Tables of frames: released files, pairs of contexts, Parquet, splits."""

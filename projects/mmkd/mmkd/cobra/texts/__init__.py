@@ -1,0 +1,1 @@
+"""Frames as texts for students, and back."""
