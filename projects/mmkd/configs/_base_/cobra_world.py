@@ -2,7 +2,7 @@
 _base_ = ['./cobra.py']
 seed = 0
 batch_size = 32
-epochs = 16
+epochs = 8
 template = 'tokens'
 words = dict(type='mmkd.FrameWorldTokenizer')
 model = dict(

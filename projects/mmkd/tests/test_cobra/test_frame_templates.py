@@ -388,5 +388,10 @@ def test_our_own_questions_cannot_be_mistaken_for_each_other() -> None:
 
 def test_the_wording_is_a_file_of_the_package() -> None:
     """And is found as such."""
-    assert files('mmkd.cobra').joinpath('templates.yaml').read_text('utf-8').startswith('# Wording')
+    assert (
+        files('mmkd.cobra.texts')
+        .joinpath('templates.yaml')
+        .read_text('utf-8')
+        .startswith('# Wording')
+    )
     assert JsonTemplate().tokens == TaggedTemplate().tokens == ()
