@@ -6,13 +6,36 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from mmdistill.core.errors import UserError
+
+
+def fit_boxes(boxes: Tensor, numbers: int, origin: str) -> Tensor:
+    """(..., numbers) boxes; further numbers are cut off.
+
+    Args:
+        boxes: (..., D) boxes.
+        numbers: of a box that the detector learns, 7 or 9 (with the velocity).
+        origin: where the boxes come from, for the error.
+
+    Raises:
+        UserError: a box has fewer numbers.
+    """
+    if boxes.shape[-1] < numbers:
+        raise UserError(
+            f'{origin}: boxes of {boxes.shape[-1]} numbers, but the detector learns {numbers}: '
+            'read the velocities (with_velocity=True of the dataset) or set '
+            f'bbox_coder.code_size={boxes.shape[-1]} and leave vel out of the head'
+        )
+    return boxes[..., :numbers]
+
 
 @dataclass(frozen=True)
 class BoxBatch:
     """Padded boxes.
 
     Attributes:
-        boxes: (B, N, 7) [x, y, z_bottom, dx, dy, dz, yaw] in metres and radians.
+        boxes: (B, N, 7 + V) [x, y, z_bottom, dx, dy, dz, yaw] in metres and radians, then what
+            else the detector learns, such as the velocity (vx, vy) in m/s.
         labels: (B, N) class indices, -1 in padding.
         weights: (B, N) soft weights in (0, 1], 0 in padding (HSSDA, ambiguous level).
         valid: (B, N) bool.
@@ -30,14 +53,14 @@ class BoxBatch:
         labels: Sequence[Tensor],
         weights: Sequence[Tensor] | None = None,
     ) -> 'BoxBatch':
-        """Pads per-sample lists of (N_i, 7) boxes, (N_i,) labels and (N_i,) weights."""
+        """Pads per-sample lists of (N_i, 7 + V) boxes, (N_i,) labels and (N_i,) weights."""
         if weights is None:
             weights = [each.new_ones(len(each)) for each in boxes]
         pad = torch.nn.utils.rnn.pad_sequence
         counts = torch.tensor([len(each) for each in boxes], device=boxes[0].device)
         width = max(len(each) for each in boxes)
         return cls(
-            boxes=pad([each[:, :7] for each in boxes], batch_first=True),
+            boxes=pad(list(boxes), batch_first=True),
             labels=pad([each.long() for each in labels], batch_first=True, padding_value=-1),
             weights=pad(list(weights), batch_first=True),
             valid=torch.arange(width, device=counts.device)[None] < counts[:, None],
@@ -45,9 +68,9 @@ class BoxBatch:
 
     @classmethod
     def empty(cls, batch: int, like: Tensor) -> 'BoxBatch':
-        """A batch without boxes."""
+        """A batch without boxes, of as many numbers as those of ``like`` (..., 7 + V)."""
         return cls(
-            boxes=like.new_zeros(batch, 0, 7),
+            boxes=like.new_zeros(batch, 0, like.shape[-1]),
             labels=like.new_zeros(batch, 0, dtype=torch.long),
             weights=like.new_zeros(batch, 0),
             valid=like.new_zeros(batch, 0, dtype=torch.bool),
@@ -100,7 +123,7 @@ class BoxBatch:
         return BoxBatch(*(torch.cat(pair, 1) for pair in pairs))
 
     def lists(self) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Per sample (N_i, 7) boxes, (N_i,) labels and (N_i,) weights without padding."""
+        """Per sample (N_i, 7 + V) boxes, (N_i,) labels and (N_i,) weights without padding."""
         return [
             (boxes[valid], labels[valid], weights[valid])
             for boxes, labels, weights, valid in zip(

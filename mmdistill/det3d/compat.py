@@ -36,5 +36,9 @@ def _no_stream() -> int:
 
 
 def prepare() -> None:
-    """All fixes that training needs; the tools call it after reading a config."""
+    """All fixes that any training needs; the tools call it after reading a config.
+
+    The CPU operators of PV-RCNN are not among them: ``mmdistill.PVRCNN`` installs them when it is
+    built, so that other detectors keep their hosts' operators.
+    """
     fix_spconv_cpu_stream()

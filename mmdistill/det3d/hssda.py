@@ -25,10 +25,13 @@ What the paper's text leaves open follows the official code. Deviations and swit
 * pedestrians get no ambiguous labels in the official code, against the paper:
   ``ambiguous.exclude_classes=('Pedestrian',)`` (default: none excluded);
 * the soft weight is the product of ``ambiguous.weight`` scores: ``('cls', 'objectness')`` in
-  the official code; single-stage detectors have no objectness (default: all scores);
-* single-stage detectors remove points in boxes after NMS (official: proposals before it);
+  the official code; single-stage detectors have no objectness (default: all scores), CenterPoint
+  has ``heatmap_peak``, which is almost its ``cls``;
+* points are removed in the second stage's boxes before its last NMS, as in the official code;
+  ``low.before_nms=False`` takes the final boxes, as single-stage detectors always do;
 * ``shuffle.unshuffle_at='middle_encoder'`` is the official place; a pillar encoder mixes
-  nothing in space, so ``'neck'`` or ``'backbone'`` is the useful one for PointPillars.
+  nothing in space, so ``'neck'`` or ``'backbone'`` is the useful one for PointPillars and
+  for CenterPoint on pillars.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -115,7 +118,8 @@ class HSSDA(SemiDet3D):
         pool_views: augmented views of labelled frames that fill the pool of overlaps (1).
         high: ``min_points`` (more than 5 in the paper's code: 6), ``refresh``; None: no mining.
         ambiguous: ``weight`` (score names), ``exclude_classes``; None: no soft labels.
-        low: ``score_thr`` of boxes whose points are removed; None: no removal.
+        low: ``score_thr`` of boxes whose points are removed, ``before_nms`` (two-stage detectors:
+            True takes the boxes before the last suppression); None: no removal.
         **shared: arguments of :class:`SemiDet3D`, which refuses unknown ones.
 
     Raises:
@@ -156,14 +160,17 @@ class HSSDA(SemiDet3D):
         filter_cfg = dict(type='mmdistill.DualThresholdFilter', scores=tuple(self.score_names))
         filter_cfg.update(class_names=self.class_names, **(thresholds or {}))
         self.filter = ROOT_MODELS.build(filter_cfg)
-        self.store = PseudoLabelStore()
+        self.store = PseudoLabelStore(self.box_dim)
         self.refresh_buffers = ['filter', 'store']
         self.match_iou, self.pairs, self.pool_views = match_iou, pairs, pool_views
         self.high = _level('high', high, dict(min_points=6, refresh=False))
         self.ambiguous = _level(
             'ambiguous', ambiguous, dict(weight=tuple(self.score_names), exclude_classes=())
         )
-        self.low = _level('low', low, dict(score_thr=0.1))
+        self.low = _level('low', low, dict(score_thr=0.1, before_nms=True))
+        if self.low and self.low['before_nms'] and hasattr(self.teacher, 'roi_head'):
+            self.teacher_test_cfg['keep_before_nms'] = True
+        self.before_nms: BoxBatch | None = None
         if self.high and not (isinstance(least := self.high['min_points'], int) and least >= 0):
             raise UserError(f'high.min_points must be a whole number from 0, got {least}')
         if self.low and not 0 <= self.low['score_thr'] <= 1:
@@ -176,8 +183,12 @@ class HSSDA(SemiDet3D):
     # ---------------------------------------------------------------- teacher's judgement
 
     def judge(self, points: Any, frames: list[int], purpose: int) -> tuple[BoxBatch, BoxBatch, Any]:
-        """Teacher's boxes of both views in raw coordinates and (B, N, S) scores of the raw view."""
+        """Teacher's boxes of both views in raw coordinates and (B, N, S) scores of the raw view.
+
+        ``before_nms`` becomes the raw view's boxes before the last suppression, where known.
+        """
         weak, extra = self.teacher_predict(points)
+        self.before_nms = extra.get('before_nms')
         other = self.other_view(points, frames, purpose)
         scores = [provider(weak, other, extra) for provider in self.providers]
         return weak, other, torch.stack(scores, -1)
@@ -218,8 +229,9 @@ class HSSDA(SemiDet3D):
         new = stored + soft
         suppressed = None
         if self.low:
-            untouched = overlap_sum(weak, new, '3d') <= 0
-            suppressed = weak.keep((weak.weights > self.low['score_thr']) & untouched)
+            every = weak if self.before_nms is None else self.before_nms
+            untouched = overlap_sum(every, new, '3d') <= 0
+            suppressed = every.keep((every.weights > self.low['score_thr']) & untouched)
             suppressed = suppressed.scatter(rows, len(scenes.frames))
         self.pseudo_stats = self.stats(
             weak, scores, new, [scenes.samples[r] for r in rows.tolist()]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmdistill.core.errors import UserError
-from mmdistill.det3d.box_batch import BoxBatch, PointBatch
+from mmdistill.det3d.box_batch import BoxBatch, PointBatch, fit_boxes
 from mmdistill.det3d.boxes import bev_collides, points_in_batch_boxes, points_in_boxes
 
 
@@ -25,6 +25,7 @@ class ObjectBank:
         min_points: objects with fewer points are not stored; a number or one per class name.
         limit_whole_scene: paste only as many objects as the scene lacks to reach the number
             of ``sample_groups`` (mmdet3d); False pastes the full number (HSSDA).
+        box_dim: numbers of a stored box, 7 or 9 (with the velocity).
 
     Raises:
         UserError: an unknown class name or a negative number of objects.
@@ -36,6 +37,7 @@ class ObjectBank:
         class_names: list[str],
         min_points: int | Mapping[str, int] = 5,
         limit_whole_scene: bool = False,
+        box_dim: int = 7,
     ) -> None:
         unknown = set(sample_groups) - set(class_names)
         if unknown:
@@ -51,11 +53,12 @@ class ObjectBank:
             min_points = dict.fromkeys(class_names, min_points)
         self.min_points = torch.tensor([min_points.get(name, 1) for name in class_names])
         self.limit_whole_scene = limit_whole_scene
+        self.box_dim = box_dim
         self.clear()
 
     def clear(self) -> None:
         """Empties the bank."""
-        self.boxes = torch.zeros(0, 7)
+        self.boxes = torch.zeros(0, self.box_dim)
         self.labels = torch.zeros(0, dtype=torch.long)
         self.frames = torch.zeros(0, dtype=torch.long)
         self.mined = torch.zeros(0, dtype=torch.bool)
@@ -73,13 +76,14 @@ class ObjectBank:
         Args:
             frame: frame id, kept for leak checks.
             points: (P, 3 + F) points of the frame.
-            boxes: (N, 7) boxes.
+            boxes: (N, box_dim) boxes; further numbers are cut off.
             labels: (N,) class indices; -1, a class that is not trained, is not stored.
             mined: the boxes are pseudo labels.
 
         Returns:
             Number of objects stored (those with enough points).
         """
+        boxes = fit_boxes(boxes, self.box_dim, f'object bank, frame {frame}')
         points, boxes, labels = points.cpu(), boxes.cpu().float(), labels.cpu().long()
         inside = points_in_boxes(points[:, :3], boxes)
         enough = inside.sum(0) >= self.min_points[labels]
@@ -138,7 +142,15 @@ class ObjectBank:
 
         Returns:
             Points and boxes with the pasted ones behind; pasted boxes have weight 1.
+
+        Raises:
+            UserError: the scene's boxes have another number of numbers.
         """
+        if boxes.boxes.shape[-1] != self.box_dim:
+            raise UserError(
+                f'object bank: boxes of {self.box_dim} numbers, but the scene has boxes of '
+                f'{boxes.boxes.shape[-1]}: set box_dim={boxes.boxes.shape[-1]} of the bank'
+            )
         drawn = self.draw(generators)
         if drawn.shape[1] == 0:
             return scene, boxes

@@ -19,15 +19,18 @@ FIELDS = ('frames', 'boxes', 'labels', 'scores', 'rounds')
 class PseudoLabelStore(nn.Module):
     """Mined boxes by frame, in canonical (raw scene) coordinates.
 
-    Buffers, sorted by frame, all of length N: ``frames`` (frame id), ``boxes`` (N, 7),
+    Buffers, sorted by frame, all of length N: ``frames`` (frame id), ``boxes`` (N, box_dim),
     ``labels``, ``scores``, ``rounds`` (mining round that found the box); ``version`` counts
     the changes.
+
+    Args:
+        box_dim: numbers of a box, 7 or 9 (with the velocity).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, box_dim: int = 7) -> None:
         super().__init__()
         self.register_buffer('frames', torch.zeros(0, dtype=torch.long))
-        self.register_buffer('boxes', torch.zeros(0, 7))
+        self.register_buffer('boxes', torch.zeros(0, box_dim))
         self.register_buffer('labels', torch.zeros(0, dtype=torch.long))
         self.register_buffer('scores', torch.zeros(0))
         self.register_buffer('rounds', torch.zeros(0, dtype=torch.long))
@@ -54,7 +57,7 @@ class PseudoLabelStore(nn.Module):
         self._slices = {frame: (start, end) for frame, start, end in spans}
 
     def frame(self, frame: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(n, 7) boxes, (n,) labels and (n,) scores of a frame, possibly none."""
+        """(n, box_dim) boxes, (n,) labels and (n,) scores of a frame, possibly none."""
         start, end = self._slices.get(int(frame), (0, 0))
         return self.boxes[start:end], self.labels[start:end], self.scores[start:end]
 
@@ -78,7 +81,7 @@ class PseudoLabelStore(nn.Module):
         """Adds boxes and forgets some; a box equal to a stored one is stored once.
 
         Args:
-            found: ``frames`` (M,), ``boxes`` (M, 7), ``labels`` (M,), ``scores`` (M,).
+            found: ``frames`` (M,), ``boxes`` (M, box_dim), ``labels`` (M,), ``scores`` (M,).
             round_index: number of the mining round.
             evict: (N,) bool, stored boxes to forget.
         """

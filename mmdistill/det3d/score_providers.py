@@ -69,7 +69,12 @@ class ViewIoU:
         return overlap.amax(-1) * boxes.valid
 
 
-PROVIDERS = {'cls': 'ClsScore', 'objectness': 'RoIObjectness', 'view_iou': 'ViewIoU'}
+PROVIDERS = {
+    'cls': 'ClsScore',
+    'heatmap_peak': 'HeatmapPeak',
+    'objectness': 'RoIObjectness',
+    'view_iou': 'ViewIoU',
+}
 
 
 def build_score(score: str | dict) -> ClsScore | RoIObjectness | ViewIoU:

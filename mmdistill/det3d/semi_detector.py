@@ -24,12 +24,18 @@ from torch import Tensor
 from mmdistill.core.errors import UserError, did_you_mean
 from mmdistill.core.rng import key_generator
 from mmdistill.core.semi_model import SemiModel
-from mmdistill.det3d.box_batch import BoxBatch, PointBatch
+from mmdistill.det3d.box_batch import BoxBatch, PointBatch, fit_boxes
 from mmdistill.det3d.boxes import points_in_batch_boxes
+from mmdistill.det3d.dense_unshuffle import check_pillar_levels
 from mmdistill.det3d.object_bank import ObjectBank
-from mmdistill.det3d.shuffle_aug import PatchGrid, submodule_at, unshuffled_at
+from mmdistill.det3d.shuffle_aug import PatchGrid, unshuffled_at
 from mmdistill.det3d.soft_heads import SOFT_HEADS
+from mmdistill.det3d.soft_roi_heads import soft_two_stage
+from mmdistill.det3d.sparse_unshuffle import check_unshuffle
 from mmdistill.det3d.views import Similarity, ViewRange, wrap_angle
+
+EXTRA_SCORES = ('roi_scores_3d', 'peak_scores_3d')
+"""Scores beside the classification's that a detector's predictions may carry."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +72,18 @@ class SemiDet3D(SemiModel):
     have the same names.
 
     Args:
-        detector: config of an mmdet3d detector with hard voxelisation and an ``Anchor3DHead``
-            (PointPillars, SECOND), the head with a soft-weighted kind.
+        detector: config of an mmdet3d detector with hard voxelisation and a head of which there
+            is a soft-weighted kind: ``Anchor3DHead`` (PointPillars, SECOND) or ``CenterHead``
+            (CenterPoint), or a PV-RCNN. Boxes have as many numbers as the head's
+            ``bbox_coder.code_size``.
         class_names: class names in label order.
         student_view: range of the student's similarity, see :class:`ViewRange`.
         object_bank: arguments of :class:`ObjectBank` without ``class_names``; None pastes
             nothing. ``use_ground_plane`` (default False) sets objects on the frame's plane.
         shuffle: ``grid`` (default 2 x 2), ``unshuffle_at`` (submodule, default
             ``'middle_encoder'``), ``prob`` (default 1); None does not shuffle.
-        teacher_test_cfg: entries of the head's ``test_cfg`` for pseudo labels, for instance
-            a lower ``score_thr``.
+        teacher_test_cfg: entries of the head's ``test_cfg`` (of the RoI head's, if there is one)
+            for pseudo labels, for instance a lower ``score_thr``.
         head_cfg: further arguments of the student's soft-weighted head.
         seed: first key of all random draws.
         semi_test_cfg: ``predict_on='student'`` or ``'teacher'``.
@@ -122,7 +130,9 @@ class SemiDet3D(SemiModel):
         self.grid_cells = [int(each) for each in layer.grid_shape[:2]]
         bank = dict(object_bank or {})
         self.use_ground_plane = bank.pop('use_ground_plane', False)
-        self.bank = ObjectBank(class_names=self.class_names, **bank) if bank else None
+        self.box_dim = box_numbers(dense_head(self.student))
+        options = dict(class_names=self.class_names, box_dim=self.box_dim)
+        self.bank = ObjectBank(**options, **bank) if bank else None
         shuffle = dict(shuffle) if shuffle is not None else None
         self.patches = None
         if shuffle is not None:
@@ -132,8 +142,8 @@ class SemiDet3D(SemiModel):
                 raise UserError(f'shuffle.prob must lie in [0, 1], got {self.shuffle_prob}')
             self.patches = PatchGrid(self.point_cloud_range, **shuffle)
             # before the first step, which may come after a long mining round
-            self.patches.cells_per_patch(*self.grid_cells, 'voxel grid')
-            submodule_at(self.student, self.unshuffle_at)
+            check_unshuffle(self.student, self.unshuffle_at, self.patches, self.grid_cells)
+            check_pillar_levels(self.student, self.unshuffle_at, self.patches)
 
     # ---------------------------------------------------------------- one training step
 
@@ -165,7 +175,10 @@ class SemiDet3D(SemiModel):
             known = bool(sample.metainfo.get('labeled', True))
             instances = sample.gt_instances_3d if known else None
             labeled.append(known)
-            boxes.append(instances.bboxes_3d.tensor.to(cloud) if known else cloud.new_zeros(0, 7))
+            own = (
+                instances.bboxes_3d.tensor.to(cloud) if known else cloud.new_zeros(0, self.box_dim)
+            )
+            boxes.append(fit_boxes(own, self.box_dim, f'frame {sample.sample_idx}'))
             labels.append(
                 instances.labels_3d.to(cloud.device)
                 if known
@@ -228,12 +241,13 @@ class SemiDet3D(SemiModel):
     # ---------------------------------------------------------------- teacher
 
     @torch.no_grad()
-    def teacher_predict(self, points: PointBatch) -> tuple[BoxBatch, dict[str, Tensor]]:
+    def teacher_predict(self, points: PointBatch) -> tuple[BoxBatch, dict[str, Any]]:
         """Teacher's boxes of some scenes, in the coordinates of the given points.
 
         Returns:
-            Boxes whose ``weights`` are the classification scores, and further (B, N) scores
-            by name when the detector gives them (``roi_scores_3d``).
+            Boxes whose ``weights`` are the classification scores, and what else the detector
+            gives by name: further (B, N) scores (``EXTRA_SCORES``), and ``before_nms``, a BoxBatch
+            of the boxes before the last suppression.
         """
         clouds = self.crop(points)
         voxels = self.teacher.data_preprocessor.voxelize(clouds, None)
@@ -241,19 +255,16 @@ class SemiDet3D(SemiModel):
         with changed_test_cfg(self.teacher, self.teacher_test_cfg):
             results = self.teacher.predict(dict(points=clouds, voxels=voxels), samples)
         found = [result.pred_instances_3d for result in results]
-        boxes = BoxBatch.from_lists(
-            [each.bboxes_3d.tensor.to(points.points) for each in found],
-            [each.labels_3d for each in found],
-            [each.scores_3d for each in found],
-        )
-        boxes = boxes.with_boxes(
-            torch.cat([boxes.boxes[..., :6], wrap_angle(boxes.boxes[..., 6:])], -1)
-        )
-        extra = {}
-        if all('roi_scores_3d' in each for each in found):
-            pad = torch.nn.utils.rnn.pad_sequence
-            extra['roi_scores_3d'] = pad([each.roi_scores_3d for each in found], batch_first=True)
-        return boxes, extra
+        pad = torch.nn.utils.rnn.pad_sequence
+        extra = {
+            name: pad([each[name] for each in found], batch_first=True)
+            for name in EXTRA_SCORES
+            if all(name in each for each in found)
+        }
+        if all('before_nms' in each.metainfo for each in found):
+            before = [each.metainfo['before_nms'] for each in found]
+            extra['before_nms'] = predicted_boxes(before, points.points)
+        return predicted_boxes(found, points.points), extra
 
     def generators(self, frames: list[int], purpose: int = 0) -> list[torch.Generator]:
         """One random generator per frame, keyed by (seed, iteration, frame, purpose)."""
@@ -274,7 +285,7 @@ class SemiDet3D(SemiModel):
         return [cloud if len(cloud) else lone[None] for cloud in clouds]
 
     def centers_in_range(self, boxes: Tensor) -> Tensor:
-        """(B, N) True for boxes (B, N, 7) whose centre lies in the range seen from above."""
+        """(B, N) True for boxes (B, N, 7 + V) whose centre lies in the range seen from above."""
         low = boxes.new_tensor(self.point_cloud_range[:2])
         high = boxes.new_tensor(self.point_cloud_range[3:5])
         return ((boxes[..., :2] >= low) & (boxes[..., :2] < high)).all(-1)
@@ -287,20 +298,39 @@ def soft_detector(detector: Mapping, head_cfg: Mapping) -> ConfigDict:
         UserError: the head has no soft-weighted kind.
     """
     detector = ConfigDict(copy.deepcopy(dict(detector)))
+    if 'roi_head' in detector:
+        return soft_two_stage(detector, head_cfg)
     key = next((each for each in ('bbox_head', 'pts_bbox_head') if each in detector), None)
     kind = str(detector[key]['type']).split('.')[-1] if key else None
     if kind not in SOFT_HEADS:
         raise UserError(
             f'detector head {kind!r} has no soft-weighted kind; supported: detectors with an '
-            f'{" or ".join(sorted(SOFT_HEADS))}, such as PointPillars and SECOND'
+            f'{" or ".join(sorted(SOFT_HEADS))}, such as PointPillars, SECOND and CenterPoint'
         )
     detector[key] = {**detector[key], 'type': SOFT_HEADS[kind], **head_cfg}
     return detector
 
 
 def dense_head(detector: Any) -> Any:
-    """The dense head of a detector, ``bbox_head`` or ``pts_bbox_head``."""
-    return getattr(detector, 'bbox_head', None) or detector.pts_bbox_head
+    """The head that gives a detector's boxes: ``roi_head``, ``bbox_head`` or ``pts_bbox_head``."""
+    heads = (getattr(detector, key, None) for key in ('roi_head', 'bbox_head', 'pts_bbox_head'))
+    return next(head for head in heads if head is not None)
+
+
+def box_numbers(head: Any) -> int:
+    """Numbers of a box that a head learns: 7, or 9 with the velocity."""
+    return getattr(getattr(head, 'bbox_coder', None), 'code_size', 7)
+
+
+def predicted_boxes(found: Sequence[InstanceData], like: Tensor) -> BoxBatch:
+    """Predictions of a batch as padded boxes, yaw wrapped; ``weights`` are the scores."""
+    boxes = BoxBatch.from_lists(
+        [each.bboxes_3d.tensor.to(like) for each in found],
+        [each.labels_3d for each in found],
+        [each.scores_3d for each in found],
+    )
+    before, yaw, further = boxes.boxes.tensor_split((6, 7), -1)
+    return boxes.with_boxes(torch.cat([before, wrap_angle(yaw), further], -1))
 
 
 @contextmanager
@@ -338,7 +368,7 @@ def mix_points(points: PointBatch, generators: list[torch.Generator]) -> PointBa
 def as_sample(boxes: Tensor, labels: Tensor, weights: Tensor, meta: dict) -> Det3DDataSample:
     """A new data sample with boxes, labels and soft weights for the student's head."""
     instances = InstanceData()
-    instances.bboxes_3d = LiDARInstance3DBoxes(boxes)
+    instances.bboxes_3d = LiDARInstance3DBoxes(boxes, box_dim=boxes.shape[-1])
     instances.labels_3d = labels
     instances.weights = weights
     sample = Det3DDataSample(metainfo=dict(box_type_3d=LiDARInstance3DBoxes))

@@ -155,8 +155,15 @@ class PatchGrid:
         """Moves patch i of a (B, C, H, W) map to the place of patch sigma[i]."""
         return self.unshuffle_dense(dense, sigma.argsort(1))
 
-    def unshuffle_dense(self, dense: Tensor, sigma: Tensor) -> Tensor:
-        """Puts the patches of a shuffled (B, C, H, W) map back: patch i is read at sigma[i]."""
+    def unshuffle_dense(self, dense: Tensor, sigma: Tensor, what: str = 'feature map') -> Tensor:
+        """Puts the patches of a shuffled (B, C, H, W) map back: patch i is read at sigma[i].
+
+        Args:
+            dense: the map.
+            sigma: (B, patches) permutations that shuffled the scene.
+            what: name of the map, for the error.
+        """
+        self.cells_per_patch(dense.shape[3], dense.shape[2], what)
         return _MovePatches.apply(dense, self, sigma.to(dense.device))
 
     def unshuffle_indices(self, indices: Tensor, sigma: Tensor, rows: int, columns: int) -> Tensor:
@@ -178,28 +185,31 @@ class PatchGrid:
         shift[:, -2] = (steps[:, 1] * height).to(indices.dtype)
         return indices + shift
 
-    def unshuffle(self, features: Any, sigma: Tensor) -> Any:
+    def unshuffle(self, features: Any, sigma: Tensor, what: str = 'feature map') -> Any:
         """Unshuffles whatever a module of a detector returns.
 
-        Dense (B, C, H, W) tensors, sparse tensors (anything with ``indices``,
-        ``spatial_shape`` and ``replace_feature``: a new one is built, nothing is changed in
-        place) and tuples, lists or dicts of these.
+        Dense (B, C, H, W) tensors, sparse tensors of spconv or mmcv (anything with
+        ``spatial_shape``: a new one is built, nothing is changed in place) and tuples, lists or
+        dicts of these.
 
         Raises:
             TypeError: another kind of output.
         """
         if isinstance(features, Tensor):
-            return self.unshuffle_dense(features, sigma)
+            return self.unshuffle_dense(features, sigma, what)
         if hasattr(features, 'spatial_shape'):
-            moved = features.replace_feature(features.features)
-            rows, columns = features.spatial_shape[-2:]
-            moved.indices = self.unshuffle_indices(features.indices, sigma, rows, columns)
-            moved.indice_dict = {}
-            return moved
+            shape = features.spatial_shape
+            rows, columns = shape[-2:]
+            self.cells_per_patch(columns, rows, what)
+            indices = self.unshuffle_indices(features.indices, sigma, rows, columns)
+            return type(features)(features.features, indices, shape, features.batch_size)
         if isinstance(features, (tuple, list)):
-            return type(features)(self.unshuffle(each, sigma) for each in features)
+            named = ((f'{what}, level {level}', each) for level, each in enumerate(features))
+            return type(features)(self.unshuffle(each, sigma, name) for name, each in named)
         if isinstance(features, dict):
-            return {key: self.unshuffle(each, sigma) for key, each in features.items()}
+            return {
+                key: self.unshuffle(each, sigma, f'{what}, {key}') for key, each in features.items()
+            }
         raise TypeError(
             f'cannot unshuffle an output of type {type(features).__name__}: choose another '
             'module as shuffle.unshuffle_at'
@@ -254,7 +264,8 @@ def unshuffled_at(
         UserError: the detector has no such submodule.
     """
     module = submodule_at(detector, module_name)
-    handle = module.register_forward_hook(lambda *call: grid.unshuffle(call[-1], sigma))
+    what = f'output of {module_name}'
+    handle = module.register_forward_hook(lambda *call: grid.unshuffle(call[-1], sigma, what))
     try:
         yield
     finally:

@@ -126,5 +126,9 @@ def _with_weight_column(instances: InstanceData, code_size: int, device: Any) ->
     )
 
 
-SOFT_HEADS = {'Anchor3DHead': 'mmdistill.SoftAnchor3DHead'}
+SOFT_HEADS = {
+    'Anchor3DHead': 'mmdistill.SoftAnchor3DHead',
+    'CenterHead': 'mmdistill.SoftCenterHead',
+    'SoftCenterHead': 'mmdistill.SoftCenterHead',
+}
 """Heads that are exchanged for their soft-weighted kind when a detector becomes a student."""

@@ -115,8 +115,8 @@ class Similarity:
         """Maps boxes, yaw wrapped to [-pi, pi).
 
         Args:
-            boxes: (B, N, 7 + V) [x, y, z, dx, dy, dz, yaw, velocity...]; two velocity
-                components, when present, follow the linear part.
+            boxes: (B, N, 7 + V) [x, y, z, dx, dy, dz, yaw, vx, vy, ...]; a velocity, when
+                present, follows the linear part, and numbers behind it are unchanged.
         """
         linear = self.matrices().to(boxes.dtype)
         scale = self.scale.to(boxes.dtype)[:, None, None]
@@ -124,9 +124,11 @@ class Similarity:
         mirror = 1 - 2 * self.flip.to(boxes.dtype)
         yaw = boxes[..., 6] * mirror[:, None] + self.angle.to(boxes.dtype)[:, None]
         parts = [xy, boxes[..., 2:6] * scale, wrap_angle(yaw)[..., None]]
-        if boxes.shape[-1] >= 9:
-            parts.append(_times(linear[:, None], boxes[..., 7:9]))
-        return torch.cat(parts, -1)
+        further = boxes[..., 7:]
+        if further.shape[-1] >= 2:
+            parts.append(_times(linear[:, None], further[..., :2]))
+            further = further[..., 2:]
+        return torch.cat([*parts, further], -1)
 
 
 def _times(linear: Tensor, xy: Tensor) -> Tensor:

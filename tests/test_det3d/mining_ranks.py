@@ -53,13 +53,14 @@ def mine(rank, root, folder):
     )
 
 
-def training(root, folder, iterations, **changes):
+def training(root, folder, iterations, model=None, **changes):
     """A runner that trains HSSDA with a perfect teacher on a marked tree.
 
     Args:
         root: a tree with markers for the perfect teacher.
         folder: work dir.
         iterations: length; mining rounds come every half of it.
+        model: config of the model; default: around the tiny PointPillars.
         **changes: further arguments of the ``Runner``.
     """
     from det3d_scenes import PerfectTeacher, hssda_cfg, semi_cfg
@@ -71,7 +72,7 @@ def training(root, folder, iterations, **changes):
 
     bank = dict(sample_groups=dict(Pedestrian=3, Cyclist=3, Car=3), min_points=3)
     runner = Runner(
-        model=hssda_cfg(object_bank=bank),
+        model=hssda_cfg(object_bank=bank) if model is None else model,
         work_dir=str(folder),
         default_scope='mmdet3d',
         train_dataloader=dict(

@@ -10,9 +10,14 @@ RANGE = [0, -12.8, -3, 25.6, 12.8, 1]
 VOXEL = [0.2, 0.2, 0.1]
 
 
+def stock_cfg():
+    """The host's whole config."""
+    return Config.fromfile(Path(mmdet3d.__file__).parent / '.mim' / CONFIG)
+
+
 def pv_rcnn(keypoints=256):
     """The model's config: a grid of 128 x 128 x 40 cells, few channels, few proposals."""
-    model = Config.fromfile(Path(mmdet3d.__file__).parent / '.mim' / CONFIG).model
+    model = stock_cfg().model
     model.data_preprocessor.voxel_layer.update(
         point_cloud_range=RANGE, voxel_size=VOXEL, max_voxels=(4000, 4000)
     )

@@ -34,10 +34,11 @@ def test_lists_round_trip(counts):
     assert_lists(batch, *parts)
 
 
-def test_weights_default_to_one_and_velocities_are_cut():
+def test_weights_default_to_one_and_velocities_are_carried():
     boxes, labels, _ = ragged()
-    batch = BoxBatch.from_lists([torch.cat([b, b[:, :2]], 1) for b in boxes], labels)
-    assert batch.boxes.shape[-1] == 7
+    boxes = [torch.cat([b, b[:, :2]], 1) for b in boxes]
+    batch = BoxBatch.from_lists(boxes, labels)
+    assert batch.boxes.shape[-1] == 9
     assert_lists(batch, boxes, labels, [torch.ones(len(b)) for b in boxes])
 
 

@@ -541,8 +541,8 @@ def test_config_is_not_changed_and_only_the_head_is_exchanged(semi):
     ('changes', 'message'),
     [
         (
-            dict(detector=pointpillars(head='CenterHead')),
-            "'CenterHead'.*Anchor3DHead.*PointPillars and SECOND",
+            dict(detector=pointpillars(head='SSD3DHead')),
+            "'SSD3DHead'.*Anchor3DHead.*PointPillars",
         ),
         (dict(student_view=dict(flip=0.5)), 'flip'),
         (dict(shuffle=dict(gird=(2, 2))), 'gird'),

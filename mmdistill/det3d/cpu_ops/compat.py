@@ -91,10 +91,14 @@ PATCHES = tuple(
 )
 
 
-def install_cpu_ops() -> None:
+def install_cpu_ops() -> bool:
     """Lets mmcv's and mmdet3d's operators take CPU tensors; a second call changes nothing.
 
-    Modules of the hosts that are imported later get the new operators from ``mmcv.ops``.
+    ``mmdistill.PVRCNN`` calls it when it is built; nothing else of the package does. Modules of
+    the hosts that are imported later get the new operators from ``mmcv.ops``.
+
+    Returns:
+        True when an operator was replaced.
     """
     swaps = []
     for each in REPLACEMENTS:
@@ -102,6 +106,7 @@ def install_cpu_ops() -> None:
         if not hasattr(theirs, 'host_op'):
             swaps.append((theirs, by_device(theirs, each.ours)))
     _swap(swaps)
+    return bool(swaps)
 
 
 def remove_cpu_ops() -> None:
