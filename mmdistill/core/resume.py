@@ -71,8 +71,8 @@ def restore_place(runner, saved: dict[str, Any]) -> None:
     here, there = data_identity(runner), saved['data']
     if there.get('split') not in (None, here['split']):
         raise UserError(
-            f'the checkpoint was trained with the split {there["split"]} of the training data, this '
-            f'run has {here["split"]}: resume with the same split_file, or begin a new run'
+            f'the checkpoint was trained with the split {there["split"]} of the training data, '
+            f'this run has {here["split"]}: resume with the same split_file, or begin a new run'
         )
     for key in ('length', 'batch_size', 'world_size'):
         if there[key] != here[key]:

@@ -20,6 +20,7 @@ What the paper's text leaves open follows the official code. Deviations and swit
 * a round sees one augmented view (the paper). With few labelled frames the pool of overlaps is
   small and depends on that draw: ``pool_views=N`` adds those of further views of the labelled
   frames (ours);
+* rounds read all frames: ``mining.source='training_buffer'`` (ours) costs no extra pass;
 * the high threshold is the centre of the upper cluster: ``thresholds.high_at='boundary'`` lowers it
   to the border of the clusters (ours), for trainings with fewer rounds than the paper's;
 * pedestrians get no ambiguous labels in the official code, against the paper:
@@ -34,7 +35,7 @@ What the paper's text leaves open follows the official code. Deviations and swit
   for CenterPoint on pillars.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -46,6 +47,8 @@ from mmdistill.core.errors import UserError, options_of
 from mmdistill.core.pseudo import PseudoStats
 from mmdistill.det3d.box_batch import BoxBatch
 from mmdistill.det3d.boxes import bev_iou, iou_3d, points_in_batch_boxes
+from mmdistill.det3d.judgement import Judgement, matched_pairs, records_of, rows_of
+from mmdistill.det3d.judgement_buffer import JudgementBuffer
 from mmdistill.det3d.pseudo_store import PseudoLabelStore
 from mmdistill.det3d.quality import hidden_stats
 from mmdistill.det3d.score_providers import build_score
@@ -54,6 +57,8 @@ from mmdistill.det3d.views import ViewRange
 from mmdistill.registry import MODELS
 
 HIGH, AMBIGUOUS, LOW = 2, 1, 0
+SOURCES = ('passes', 'training_buffer')
+"""Where mining rounds take the teacher's judgement from."""
 DEFAULTS: Mapping = MappingProxyType({})
 
 
@@ -70,40 +75,6 @@ def soft_weights(scores: Tensor, chosen: Sequence[int]) -> Tensor:
     return scores[..., list(chosen)].prod(-1)
 
 
-def view_pairs(
-    weak: BoxBatch,
-    other: BoxBatch,
-    kept: BoxBatch,
-    match_iou: float,
-    pairs: str,
-    iou: Callable[[Tensor, Tensor], Tensor] = bev_iou,
-) -> tuple[Tensor, Tensor]:
-    """Overlaps between the two views for the threshold pool (hssda 1.4, S_iou).
-
-    Args:
-        weak: teacher's boxes of the raw view.
-        other: those of the augmented view in raw coordinates.
-        kept: trusted boxes.
-        match_iou: least overlap sum with the trusted boxes.
-        pairs: ``'all'`` positive pairs of one class, or the ``'best'`` of each box.
-        iou: the overlap that the score ``view_iou`` measures, (B, N, 7), (B, M, 7) -> (B, N, M).
-
-    Returns:
-        (n,) overlaps and (n,) classes.
-    """
-    if min(weak.boxes.shape[1], other.boxes.shape[1], kept.boxes.shape[1]) == 0:
-        return weak.boxes.new_zeros(0), weak.labels.new_zeros(0)
-    matched = (overlap_sum(weak, kept) >= match_iou) & weak.valid
-    matched_other = (overlap_sum(other, kept) >= match_iou) & other.valid
-    overlap = iou(weak.boxes, other.boxes)
-    alike = weak.labels[..., None] == other.labels[:, None]
-    overlap = overlap * (alike & matched[..., None] & matched_other[:, None])
-    if pairs == 'best':
-        overlap = overlap.amax(-1, keepdim=True)
-    labels = weak.labels[..., None].expand_as(overlap)
-    return overlap[overlap > 0], labels[overlap > 0]
-
-
 @MODELS.register_module()
 class HSSDA(SemiDet3D):
     """The method; see the module's docstring and :class:`SemiDet3D` for shared arguments.
@@ -114,8 +85,12 @@ class HSSDA(SemiDet3D):
         thresholds: config of the dual-threshold filter; without ``type`` the arguments of
             ``DualThresholdFilter`` (``init``, ``min_pool``, ``decimals``, ``high_at``).
         match_iou: overlap sum from which a prediction counts as trusted.
-        pairs: ``'all'`` or ``'best'``, see :func:`view_pairs`.
+        pairs: ``'all'`` or ``'best'``, see :func:`~mmdistill.det3d.judgement.matched_pairs`.
         pool_views: augmented views of labelled frames that fill the pool of overlaps (1).
+        mining: ``source='passes'``: a round reads all frames twice (the paper);
+            ``'training_buffer'`` (ours): it takes what the teacher said in the training steps since
+            the last one, of at most ``scenes`` scenes a rank and ``boxes`` boxes a scene. The first
+            round, for which there is nothing, reads the frames.
         high: ``min_points`` (more than 5 in the paper's code: 6), ``refresh``; None: no mining.
         ambiguous: ``weight`` (score names), ``exclude_classes``; None: no soft labels.
         low: ``score_thr`` of boxes whose points are removed, ``before_nms`` (two-stage detectors:
@@ -135,6 +110,7 @@ class HSSDA(SemiDet3D):
         match_iou: float = 0.5,
         pairs: str = 'all',
         pool_views: int = 1,
+        mining: Mapping = DEFAULTS,
         high: Mapping | None = DEFAULTS,
         ambiguous: Mapping | None = DEFAULTS,
         low: Mapping | None = DEFAULTS,
@@ -162,6 +138,8 @@ class HSSDA(SemiDet3D):
         self.filter = ROOT_MODELS.build(filter_cfg)
         self.store = PseudoLabelStore(self.box_dim)
         self.refresh_buffers = ['filter', 'store']
+        self.buffer = self._buffer(mining, pool_views)
+        self.step_judgement: tuple[Judgement, list[int], list[bool]] | None = None
         self.match_iou, self.pairs, self.pool_views = match_iou, pairs, pool_views
         self.high = _level('high', high, dict(min_points=6, refresh=False))
         self.ambiguous = _level(
@@ -179,6 +157,26 @@ class HSSDA(SemiDet3D):
             weight, excluded = self.ambiguous['weight'], self.ambiguous['exclude_classes']
             self.weight_columns = _positions('ambiguous.weight', weight, self.score_names)
             self.excluded = _positions('ambiguous.exclude_classes', excluded, self.class_names)
+
+    def _buffer(self, mining: Mapping, pool_views: int) -> JudgementBuffer | None:
+        """The buffer of judgements, where rounds take them.
+
+        Raises:
+            UserError: an unknown source, or views that no training step has.
+        """
+        known = dict(source=SOURCES[0], scenes=4096, boxes=100)
+        found = options_of('mining', mining, known)
+        if found['source'] not in SOURCES:
+            raise UserError(f'mining.source must be one of {SOURCES}, got {found["source"]!r}')
+        if found['source'] == SOURCES[0]:
+            return None
+        if pool_views > 1:
+            raise UserError(
+                f'pool_views={pool_views}: a training step has one augmented view; use '
+                "pool_views=1, or mining.source='passes'"
+            )
+        shape = (found['scenes'], found['boxes'], len(self.score_names), self.box_dim)
+        return JudgementBuffer(*shape)
 
     # ---------------------------------------------------------------- teacher's judgement
 
@@ -221,9 +219,7 @@ class HSSDA(SemiDet3D):
         rows = scenes.unlabeled_rows()
         if len(rows) == 0 or not (self.ambiguous or self.low):
             return self.ramped(kept, rows), None
-        points = scenes.points.select(rows)
-        frames = [scenes.frames[row] for row in rows.tolist()]
-        weak, _, scores = self.judge(points, frames, purpose=1)
+        weak, scores = self.judge_step(scenes, rows)
         stored = kept.select(rows)
         soft = self.soft_boxes(weak, stored, scores)
         new = stored + soft
@@ -237,6 +233,18 @@ class HSSDA(SemiDet3D):
             weak, scores, new, [scenes.samples[r] for r in rows.tolist()]
         )
         return self.ramped(kept + soft.scatter(rows, len(scenes.frames)), rows), suppressed
+
+    def judge_step(self, scenes: SceneBatch, rows: Tensor) -> tuple[BoxBatch, Tensor]:
+        """Boxes and scores of the unlabelled scenes of a step; all are judged for the buffer."""
+        if self.buffer is None:
+            frames = [scenes.frames[row] for row in rows.tolist()]
+            weak, _, scores = self.judge(scenes.points.select(rows), frames, purpose=1)
+            return weak, scores
+        found = self.judged(scenes, purpose=1)
+        self.step_judgement = (found, scenes.frames, scenes.labeled)
+        if self.before_nms is not None:
+            self.before_nms = self.before_nms.select(rows)
+        return found.weak.select(rows), found.scores[rows]
 
     def ramped(self, boxes: BoxBatch, rows: Tensor) -> BoxBatch:
         """The same boxes, weights of the scenes ``rows`` times the buffer ``unsup_weight``."""
@@ -265,52 +273,53 @@ class HSSDA(SemiDet3D):
 
     # ---------------------------------------------------------------- mining rounds
 
-    def mine(self, scenes: SceneBatch, round_index: int) -> list[dict]:
-        """Teacher's judgement of whole scenes, one record of CPU tensors per frame."""
+    def judged(self, scenes: SceneBatch, purpose: int) -> Judgement:
+        """Teacher's judgement of whole scenes, with what is known of them."""
         kept = self.kept_boxes(scenes)
-        weak, other, scores = self.judge(scenes.points, scenes.frames, purpose=2)
-        pools = self.overlap_pools(scenes, weak, other, kept)
-        trusted = overlap_sum(weak, kept)
+        weak, other, scores = self.judge(scenes.points, scenes.frames, purpose)
         inside = points_in_batch_boxes(
             scenes.points.points[:, :3], scenes.points.sample, weak.boxes, weak.valid
         )
         counts = torch.zeros(weak.boxes.shape[:2], device=inside.device)
         counts.index_add_(0, scenes.points.sample, inside.to(counts.dtype))
-        records = []
-        for row, frame in enumerate(scenes.frames):
-            valid = weak.valid[row]
-            record = dict(
-                boxes=weak.boxes[row][valid],
-                labels=weak.labels[row][valid],
-                scores=scores[row][valid],
-                trusted=trusted[row][valid],
-                points=counts[row][valid],
-                pair_iou=pools[row][0],
-                pair_label=pools[row][1],
-            )
-            record = {name: value.cpu() for name, value in record.items()}
-            records.append(dict(record, frame=frame, labeled=scenes.labeled[row]))
-        return records
+        trusted, trusted_other = overlap_sum(weak, kept), overlap_sum(other, kept)
+        return Judgement(weak, other, scores, trusted, trusted_other, counts)
 
-    def overlap_pools(
-        self, scenes: SceneBatch, weak: BoxBatch, other: BoxBatch, kept: BoxBatch
-    ) -> list[tuple[Tensor, Tensor]]:
+    def mine(self, scenes: SceneBatch, round_index: int) -> list[dict]:
+        """Teacher's judgement of whole scenes, one record of CPU tensors per frame."""
+        found = self.judged(scenes, purpose=2)
+        pools = self.overlap_pools(scenes, found)
+        return records_of(found, pools, scenes.frames, scenes.labeled)
+
+    def buffered_records(self) -> list[dict]:
+        """Records of the scenes of the training steps since the last round."""
+        found, frames, labeled = self.buffer.newest()
+        every = torch.arange(len(frames))
+        pools = [self.pool(rows_of(found, every[row : row + 1])) for row in every.tolist()]
+        return records_of(found, pools, frames, labeled)
+
+    def pool(self, found: Judgement) -> tuple[Tensor, Tensor]:
+        """Overlaps between both views of one judged scene, and their classes."""
+        matched, other = (each >= self.match_iou for each in (found.trusted, found.trusted_other))
+        return matched_pairs(found.weak, found.other, matched, other, self.pairs, self.view_iou)
+
+    def overlap_pools(self, scenes: SceneBatch, found: Judgement) -> list[tuple[Tensor, Tensor]]:
         """Per scene, what it adds to the pool of view overlaps: overlaps and classes."""
-        every = torch.arange(len(weak), device=weak.boxes.device)
-        views = [(every, other)]
+        every = torch.arange(len(scenes.frames), device=found.trusted.device)
+        views = [(every, found)]
         labeled = every[torch.tensor(scenes.labeled, device=every.device)]
         if len(labeled) and self.pool_views > 1:
             points = scenes.points.select(labeled)
             frames = [scenes.frames[row] for row in labeled.tolist()]
-            more = range(3, self.pool_views + 2)  # 0 to 2 are purposes of other draws
-            views += [(labeled, self.other_view(points, frames, purpose)) for purpose in more]
+            kept, own = self.kept_boxes(scenes).select(labeled), rows_of(found, labeled)
+            for purpose in range(3, self.pool_views + 2):  # 0 to 2 are those of other draws
+                other = self.other_view(points, frames, purpose)
+                views.append((labeled, own.with_other(other, overlap_sum(other, kept))))
         pools = [([], []) for _ in scenes.frames]
-        for rows, boxes in views:
+        for rows, judged in views:
             for place, row in enumerate(rows.tolist()):
-                own, here = (torch.tensor([each], device=every.device) for each in (row, place))
-                trio = weak.select(own), boxes.select(here), kept.select(own)
-                found = view_pairs(*trio, self.match_iou, self.pairs, self.view_iou)
-                for column, each in zip(pools[row], found, strict=True):
+                here = torch.tensor([place], device=every.device)
+                for column, each in zip(pools[row], self.pool(rows_of(judged, here)), strict=True):
                     column.append(each)
         return [(torch.cat(overlaps), torch.cat(classes)) for overlaps, classes in pools]
 

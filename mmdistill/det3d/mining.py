@@ -7,11 +7,11 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Subset
 
 from mmdistill.core.errors import UserError
+from mmdistill.core.hooks.teacher_update import bare_model
 from mmdistill.core.hooks.threshold_refresh import ThresholdRefreshHook
 from mmdistill.det3d.bank_feed import add_mined, semi_dataset
 from mmdistill.registry import HOOKS
@@ -43,6 +43,8 @@ def moving_transforms(transform: Any) -> list[str]:
 @HOOKS.register_module()
 class PseudoMiningHook(ThresholdRefreshHook):
     """Every ``interval``: two-view teacher pass over all frames, thresholds, mining, bank.
+
+    A model with ``mining.source='training_buffer'`` needs the pass in the first round alone.
 
     Every rank reads its share; rank 0 fits and mines; all ranks receive the same thresholds,
     store and bank. Each version of the store is also written to ``work_dir/pseudo_labels``.
@@ -83,8 +85,10 @@ class PseudoMiningHook(ThresholdRefreshHook):
             )
 
     def collect_records(self, runner: Runner) -> list[dict]:
-        """This rank's records of its share of the frames."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        """This rank's records of its share of the frames, or of those of its training steps."""
+        model = bare_model(runner)
+        if model.buffer is not None and len(model.buffer):
+            return model.buffered_records()
         model.cur_iter = runner.iter  # epochs begin before the teacher's hook has set it
         was_training = model.training
         model.eval()
@@ -95,6 +99,15 @@ class PseudoMiningHook(ThresholdRefreshHook):
             records.extend(model.mine(scenes, int(model.store.version)))
         model.train(was_training)
         return records
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Keeps what the teacher said in this step, where rounds take it from there."""
+        model = bare_model(runner)
+        if model.buffer is not None and model.step_judgement is not None:
+            model.buffer.add(*model.step_judgement)
+            model.step_judgement = None
 
     def _frames(self, runner: Runner) -> Iterator[Any]:
         """Batches of this rank's frames in a fixed order; no global random number is drawn."""
@@ -111,23 +124,23 @@ class PseudoMiningHook(ThresholdRefreshHook):
 
     def after_refresh(self, runner: Runner) -> None:
         """Every rank: the bank takes the mined objects; rank 0 writes the store and a summary."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = bare_model(runner)
+        if model.buffer is not None:
+            model.buffer.clear()  # its overlaps are with labels that the round has changed
         if model.bank is not None:
             add_mined(model.bank, semi_dataset(runner.train_dataloader.dataset), model.store)
         if get_rank() != 0:
             return
         model.store.save(runner.work_dir, model.class_names)
         counts = torch.bincount(model.store.labels, minlength=len(model.class_names)).tolist()
+        runner.message_hub.update_scalar('train/store/boxes', sum(counts))
+        limits = (model.filter.high.tolist(), model.filter.low.tolist())
         parts = []
         for label, name in enumerate(model.class_names):
-            pairs = (
-                f'{score} {high:.2f}/{low:.2f}'
-                for score, high, low in zip(
-                    model.score_names,
-                    model.filter.high[:, label].tolist(),
-                    model.filter.low[:, label].tolist(),
-                    strict=True,
-                )
-            )
+            runner.message_hub.update_scalar(f'train/store/{name}', counts[label])
+            pairs = []
+            for row, score in enumerate(model.score_names):
+                high, low = (each[row][label] for each in limits)
+                pairs.append(f'{score} {high:.2f}/{low:.2f}')
             parts.append(f'{name}: {counts[label]} mined, thresholds {", ".join(pairs)}')
         print_log(f'mining round {int(model.store.version)}: ' + '; '.join(parts), logger='current')

@@ -23,6 +23,7 @@ def mine(rank, root, folder):
     """
     from det3d_scenes import PerfectTeacher, hssda_cfg, semi_cfg
     from mmdet3d.utils import register_all_modules
+    from mmengine.logging import MessageHub
     from mmengine.registry import DATASETS
 
     register_all_modules(init_default_scope=True)
@@ -41,6 +42,7 @@ def mine(rank, root, folder):
         work_dir=folder,
         iter=20,
         epoch=2,
+        message_hub=MessageHub.get_instance('mining'),
     )
     PseudoMiningHook(interval=5, batch_size=3).refresh(runner)
     store = {name: value.tolist() for name, value in model.store.contents().items()}

@@ -12,7 +12,8 @@ from mmdistill.core.errors import UserError
 from mmdistill.core.filters.two_means import two_means
 from mmdistill.det3d.box_batch import BoxBatch, PointBatch
 from mmdistill.det3d.boxes import bev_iou, iou_3d, points_in_boxes
-from mmdistill.det3d.hssda import overlap_sum, soft_weights, view_pairs
+from mmdistill.det3d.hssda import overlap_sum, soft_weights
+from mmdistill.det3d.judgement import matched_pairs
 
 # within 12 m of the sensor and 40 degrees of its axis: in range in every augmented view
 NEAR = [(6, 1, 2, 0.2), (9, -3, 2, 1.1), (7.5, 4, 1, -0.4), (4, -1.5, 0, 0.3), (10, 3.5, 0, 2.0)]
@@ -31,6 +32,12 @@ def model(hssda):
         return made
 
     return build
+
+
+def view_pairs(weak, other, kept, match_iou, pairs):
+    """Pool of the overlaps of both views, given the trusted boxes."""
+    matched = [overlap_sum(each, kept) >= match_iou for each in (weak, other)]
+    return matched_pairs(weak, other, *matched, pairs)
 
 
 def read(model, *scenes):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from det3d_scenes import CLASSES, LABELLED, PerfectTeacher, read_pipeline
 from mining_ranks import mine, spread_scores
+from mmengine.logging import MessageHub
 
 from mmdistill.core.errors import UserError
 from mmdistill.det3d import mining
@@ -31,6 +32,7 @@ def runner(hssda, semi_data, marked_kitti, tmp_path):
             work_dir=str(tmp_path),
             iter=iteration,
             epoch=epoch,
+            message_hub=MessageHub.get_instance('mining'),
         )
 
     return build
@@ -83,6 +85,9 @@ def test_a_round_populates_thresholds_store_bank_and_side_car(
     ]
     said = [line for line in lines if 'mining round 1' in line]
     assert len(said) == 1 and 'Car: ' in said[0] and 'thresholds cls 0.8' in said[0]
+    logged = {name: each.current() for name, each in run.message_hub.log_scalars.items()}
+    assert logged['train/store/Car'] == int((model.store.labels == 2).sum())
+    assert logged['train/store/boxes'] == len(model.store)
 
 
 def test_every_frame_is_looked_at_once_in_two_views(runner):
