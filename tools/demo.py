@@ -24,6 +24,7 @@ from benchmark.training import ROOT, TRAIN, SyntheticData, Training, read_json, 
 TRAIN_FRAMES, VAL_FRAMES = hssda.FULL.train, hssda.FULL.val
 PICTURES = 3
 """Unlabelled frames that are drawn."""
+PICTURE_FILES = 'pseudo_*.png'
 ROWS = ('supervised', 'hssda')
 DATA = ROOT / 'data' / 'synthetic_kitti'
 SCORE_CHARTS = {'loss': ('loss',), 'pseudo labels kept': ('pseudo/kept_ratio',)}
@@ -52,27 +53,27 @@ class Pictures(Job):
 
     def is_done(self) -> bool:
         """Whether the pictures show this very training."""
-        return read_json(self._note) == self._made_for() and any(self.out.glob('bev_*.png'))
+        return read_json(self._note) == self._made_for() and any(self.out.glob(PICTURE_FILES))
 
     def command(self) -> list[str]:
-        """Calls ``draw_levels.py`` with the config the training wrote."""
-        for old in self.out.glob('bev_*.png'):
+        """Calls ``visualize_pseudo.py`` with the config the training wrote."""
+        for old in self.out.glob(PICTURE_FILES):
             old.unlink()
         config = self.training.work_dir / self.training.config.name
-        tool = ROOT / 'tools' / 'misc' / 'draw_levels.py'
+        tool = ROOT / 'tools' / 'misc' / 'visualize_pseudo.py'
         done = [sys.executable, str(tool), str(config), '--out', str(self.out)]
         return [*done, '--checkpoint', str(self.training.checkpoint), '--count', str(PICTURES)]
 
     def ended(self, seconds: float, code: int) -> None:
         """Remembers which training the pictures show."""
         super().ended(seconds, code)
-        if not any(self.out.glob('bev_*.png')):
+        if not any(self.out.glob(PICTURE_FILES)):
             raise JobError(f'no picture in {self.out}')
         write_json(self._note, self._made_for())
 
     def summary(self) -> str:
         """Number of pictures."""
-        return f'{len(list(self.out.glob("bev_*.png")))} files bev_*.png'
+        return f'{len(list(self.out.glob(PICTURE_FILES)))} files {PICTURE_FILES}'
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

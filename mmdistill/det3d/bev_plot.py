@@ -64,11 +64,32 @@ class Panel:
         title: above it.
         points: (P, 3 or more) x, y, z in metres.
         layers: boxes, the last on top.
+        removed: (P,) bool, points that are deleted: they have the colour of the level ``low``.
     """
 
     title: str
     points: np.ndarray
     layers: Sequence[Layer] = field(default_factory=tuple)
+    removed: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the number of marks.
+
+        Raises:
+            UserError: marks of another number of points.
+        """
+        if self.removed is not None and len(self.removed) != len(self.points):
+            raise UserError(
+                f'panel {self.title!r}: {len(self.removed)} marks, {len(self.points)} points'
+            )
+
+    def inside(self, point_cloud_range: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Points that lie in a range seen from above: the (n, 3) kept and (m, 3) removed ones."""
+        x0, y0, _, x1, y1, _ = point_cloud_range
+        points = np.asarray(self.points)[:, :3]
+        shown = (points[:, :2] >= (x0, y0)).all(1) & (points[:, :2] <= (x1, y1)).all(1)
+        removed = np.zeros(len(points), bool) if self.removed is None else self.removed
+        return points[shown & ~removed], points[shown & removed]
 
 
 def outlines(boxes: np.ndarray) -> np.ndarray:
@@ -98,9 +119,7 @@ def draw_bev(axes: Axes, panel: Panel, point_cloud_range: Sequence[float]) -> No
         point_cloud_range: [x0, y0, z0, x1, y1, z1] in metres, the part that is shown.
     """
     x0, y0, z0, x1, y1, z1 = point_cloud_range
-    points = np.asarray(panel.points)[:, :3]
-    inside = (points[:, :2] >= (x0, y0)).all(1) & (points[:, :2] <= (x1, y1)).all(1)
-    points = points[inside]
+    points, removed = panel.inside(point_cloud_range)
     height = np.clip(points[:, 2], z0, z1)
     axes.scatter(
         points[:, 1],
@@ -114,6 +133,9 @@ def draw_bev(axes: Axes, panel: Panel, point_cloud_range: Sequence[float]) -> No
         linewidths=0,
         rasterized=True,
     )
+    if len(removed):
+        colour = LEVEL_COLOURS['low']
+        axes.scatter(removed[:, 1], removed[:, 0], c=colour, s=1.5, linewidths=0, rasterized=True)
     for layer in panel.layers:
         _draw_layer(axes, layer)
     axes.set_xlim(y1, y0)
@@ -139,13 +161,15 @@ def _draw_layer(axes: Axes, layer: Layer) -> None:
             linestyles='--' if truth else '-',
         )
     )
-    for note, box in zip(layer.notes, np.asarray(layer.boxes), strict=False):
+    for note, line in zip(layer.notes, lines, strict=False):
         axes.annotate(
             note,
-            (box[1], box[0]),
-            xytext=(3, 3),
+            (line[:, 0].min(), line[:, 1].mean()),
+            xytext=(2, 0),
             textcoords='offset points',
+            va='center',
             fontsize=5,
+            clip_on=True,
             color=LEVEL_COLOURS.get(layer.name, layer.colour),
         )
 
@@ -176,18 +200,7 @@ def save_bev(
     all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, panel in zip(all_axes, panels, strict=True):
         draw_bev(axes, panel, point_cloud_range)
-    found = {layer.name: layer for panel in panels for layer in panel.layers}
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=LEVEL_COLOURS.get(name, layer.colour),
-            linestyle='--' if name == 'ground truth' else '-',
-            label=name,
-        )
-        for name, layer in found.items()
-    ]
-    if handles:
+    if handles := legend_handles([layer for panel in panels for layer in panel.layers]):
         figure.legend(
             handles=handles,
             loc='outside lower center',
@@ -197,10 +210,24 @@ def save_bev(
         )
     if title:
         figure.suptitle(title, fontsize=10, color=INK)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def legend_handles(layers: Sequence[Layer]) -> list[Line2D]:
+    """One line for each name among some layers."""
+    return [
+        Line2D(
+            [],
+            [],
+            color=LEVEL_COLOURS.get(name, layer.colour),
+            linestyle='--' if name == 'ground truth' else '-',
+            label=name,
+        )
+        for name, layer in {layer.name: layer for layer in layers}.items()
+    ]
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
     """Writes the figure; its folder is made when missing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

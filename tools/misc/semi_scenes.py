@@ -19,7 +19,7 @@ from mmdistill.core.errors import UserError
 from mmdistill.det3d.bank_feed import add_labeled, add_mined
 from mmdistill.det3d.bev_plot import Layer
 from mmdistill.det3d.box_batch import BoxBatch
-from mmdistill.det3d.semi_detector import SemiDet3D
+from mmdistill.det3d.semi_detector import SceneBatch, SemiDet3D
 from mmdistill.registry import MODELS
 
 
@@ -108,10 +108,7 @@ def take_step(model: SemiDet3D, dataset: Any, rows: Sequence[int], iteration: in
         rows: of the frames, one batch.
         iteration: number of the step; draws differ between iterations.
     """
-    model.cur_iter = iteration
-    batch = pseudo_collate([dataset[row] for row in rows])
-    data = model.data_preprocessor(batch, True)
-    scenes = model.read_batch(data['inputs'], data['data_samples'])
+    scenes = read(model, dataset, rows, iteration)
     seen: list[tuple[Any, BoxBatch]] = []
     predict = model.teacher_predict
 
@@ -126,13 +123,8 @@ def take_step(model: SemiDet3D, dataset: Any, rows: Sequence[int], iteration: in
     finally:
         del model.teacher_predict
     student, samples, sigma = model.student_batch(scenes, boxes, low)
-    kept = model.kept_boxes(scenes) if hasattr(model, 'kept_boxes') else boxes
-    soft = boxes.keep(torch.arange(boxes.boxes.shape[1]) >= kept.boxes.shape[1])
-    hard = boxes.keep(torch.arange(boxes.boxes.shape[1]) < kept.boxes.shape[1])
-    levels = [{'high': each} for each in _arrays(hard)]
-    for name, each in (('ambiguous', soft), ('low', low)):
-        for found, array in zip(levels, _arrays(each), strict=True) if each is not None else ():
-            found[name] = array
+    found = {name: _arrays(each) for name, each in by_level(model, scenes, boxes, low).items()}
+    levels = [{name: found[name][row] for name in found} for row in range(len(rows))]
     unlabeled = scenes.unlabeled_rows().tolist()
     teacher: dict[int, list] = {row: [] for row in unlabeled}
     for points, found in seen:
@@ -155,17 +147,45 @@ def take_step(model: SemiDet3D, dataset: Any, rows: Sequence[int], iteration: in
     )
 
 
+def read(model: SemiDet3D, dataset: Any, rows: Sequence[int], iteration: int) -> SceneBatch:
+    """Some frames as one batch, as the loss gets it at an iteration."""
+    model.cur_iter = iteration
+    data = model.data_preprocessor(pseudo_collate([dataset[row] for row in rows]), True)
+    return model.read_batch(data['inputs'], data['data_samples'])
+
+
+def by_level(
+    model: SemiDet3D, scenes: SceneBatch, boxes: BoxBatch, low: BoxBatch | None
+) -> dict[str, BoxBatch]:
+    """What ``model.pseudo_labels`` made of a batch, by level.
+
+    A model without a store has the level ``high`` alone, one that deletes no points no ``low``.
+    """
+    if not hasattr(model, 'kept_boxes'):
+        return {'high': boxes}
+    # the ambiguous ones follow the kept ones
+    hard = torch.arange(boxes.boxes.shape[1]) < model.kept_boxes(scenes).boxes.shape[1]
+    found = {'high': boxes.keep(hard), 'ambiguous': boxes.keep(~hard)}
+    return found if low is None else {**found, 'low': low}
+
+
 def _arrays(boxes: BoxBatch) -> list[np.ndarray]:
     """(n, 7) arrays of the valid boxes of each scene."""
-    return [each[0].numpy() for each in boxes.lists()]
+    return [each[0][:, :7].numpy() for each in boxes.lists()]
 
 
 def _truth(sample: Any) -> np.ndarray:
     """Annotated boxes of a frame, hidden ones of an unlabelled frame; (0, 7) when unknown."""
     if sample.metainfo.get('labeled', True):
-        return sample.gt_instances_3d.bboxes_3d.tensor.numpy()
+        return sample.gt_instances_3d.bboxes_3d.tensor[:, :7].numpy()
+    hidden = hidden_truth(sample)
+    return np.zeros((0, 7)) if hidden is None else hidden
+
+
+def hidden_truth(sample: Any) -> np.ndarray | None:
+    """(M, 7) boxes that training does not read; None when unknown."""
     hidden = sample.metainfo.get('hidden')
-    return np.zeros((0, 7)) if hidden is None else np.asarray(hidden[0])
+    return None if hidden is None else np.asarray(hidden[0])[:, :7]
 
 
 def _voxel_points(voxels: dict, batch: int) -> list[np.ndarray]:

@@ -1,10 +1,13 @@
-"""Draws what a trained semi-supervised pose or segmentation model teaches itself.
+"""Draws what a trained semi-supervised 3D, pose or segmentation model teaches itself.
 
-Pose, one PNG per unlabelled person: the view of teacher and reviewer with their peaks, the
-student's harder view with what it is to find and what it finds, and the hidden truth where the
-data have it. Segmentation, one PNG per unlabelled image: the teacher's labels, confidence and
-weights, whether they are right where hidden labels can be read, and the student's mixed view with
-the labels that it follows. The teacher is the saved one, before any virtual step of FST.
+3D, one PNG per unlabelled frame, from above and in perspective: hard labels (``high``), soft ones
+with their weight (``ambiguous``), boxes whose points are deleted (``low``) and these points, and
+the hidden truth where the data have it. Pose, one PNG per unlabelled person: the view of teacher
+and reviewer with their peaks, the student's harder view with what it is to find and what it finds,
+and the hidden truth where the data have it. Segmentation, one PNG per unlabelled image: the
+teacher's labels, confidence and weights, whether they are right where hidden labels can be read,
+and the student's mixed view with the labels that it follows. The teacher is the saved one, before
+any virtual step of FST.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--count', type=int, default=4, help='unlabelled ones, default 4')
     parser.add_argument(
         '--ids', type=int, nargs='+', default=[],
-        help='these instead (segmentation: numbers of unlabelled images, from 0 on)',
+        help='these instead (3D: frames; segmentation: numbers of unlabelled images, from 0 on)',
     )  # fmt: skip
     parser.add_argument('--iter', type=int, default=0, help='iteration that keys the draws')
     parser.add_argument(
@@ -39,6 +42,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument('--cfg-options', nargs='+', action=launch.ConfigOptions, default={})
     return parser.parse_args(argv)
+
+
+def scenes(args: argparse.Namespace) -> None:
+    """Writes the pictures of a 3D training."""
+    from semi_clouds import choose, draw
+    from semi_scenes import build
+
+    model, dataset = build(args.config, args.checkpoint, args.cfg_options)
+    draw(model, dataset, choose(dataset, args.ids, args.count), args.out, args.iter)
 
 
 def poses(args: argparse.Namespace) -> None:
@@ -58,7 +70,7 @@ def images(args: argparse.Namespace) -> None:
     taught(training, args.ids, args.count, args.out, args.iter)
 
 
-BY_SCOPE = {'mmpose': poses, 'mmseg': images}
+BY_SCOPE = {'mmdet3d': scenes, 'mmpose': poses, 'mmseg': images}
 """What draws, by the host in the config's ``default_scope``."""
 
 
