@@ -48,7 +48,7 @@ def frame_of(number, **values):
 
 def prediction_of(frame, **values):
     """A prediction that repeats the explanation."""
-    told = dict(prediction=frame.explanation(), format_ok=True, binary=0)
+    told = dict(prediction=frame.explanation(), format_ok=True, offensive_bin=0)
     return Prediction(frame_id=frame.frame_id, **{**told, **values})
 
 
@@ -64,7 +64,7 @@ def examples():
     frames[13] = frame_of(13, **dict.fromkeys(('statement', *CONTEXT, *SLOTS), long))
     other = [frame.explanation() for frame in frames[:2]]
     other[0]['intent'], other[1]['power'] = ' intent  of 0 ', 'none at all'
-    unread = dict(prediction={'intent': 'x'}, format_ok=False, binary=None, text='Q')
+    unread = dict(prediction={'intent': 'x'}, format_ok=False, offensive_bin=None, text='Q')
     made = [
         prediction_of(frames[0], prediction=other[0]),
         prediction_of(frames[1], prediction=other[1]),

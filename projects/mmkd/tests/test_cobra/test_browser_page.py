@@ -23,7 +23,6 @@ from mmkd.cobra.browser.predictions import (
 )
 from mmkd.cobra.schema import CONTEXT, SLOTS, Frame, Provenance
 from mmkd.cobra.tables.table import write_frames
-from mmkd.traces.schema import read_record
 
 TOOL = Path(__file__).parents[2] / 'tools/browse_frames.py'
 CANARY = 'zebra-canary-71'
@@ -59,7 +58,7 @@ def prediction_of(frame, **values):
             'frame_id': frame.frame_id,
             'prediction': frame.explanation(),
             'format_ok': True,
-            'binary': 0,
+            'offensive_bin': 0,
             **values,
         }
     )
@@ -220,32 +219,23 @@ def test_a_prediction_is_wrong_where_it_misses_a_label(
     """Annotators before the binarizer; where they disagree nothing is wrong."""
     frame = frame_of(label_majority=majority, offensive_bin=binarized)
     assert reference_label(frame) == label
-    assert is_wrong(frame, prediction_of(frame, binary=predicted)) is wrong
+    assert is_wrong(frame, prediction_of(frame, offensive_bin=predicted)) is wrong
 
 
 def line(**values):
     """A line of predictions."""
-    told = dict(frame_id='f0', prediction={'intent': CANARY}, format_ok=True, binary=1, text='')
+    told = dict(frame_id='f0', prediction={'intent': CANARY}, format_ok=True, text='')
+    told['offensive_bin'] = 1
     return json.dumps({**told, **values})
-
-
-def test_the_verdict_has_two_names():
-    """Its own, and that of the files which an evaluation writes; not both."""
-    told = dict(frame_id='f0', prediction=dict.fromkeys(SLOTS, ''), format_ok=True, text='')
-    for verdict in (0, 1, None):
-        line_of = json.dumps({**told, 'offensive_bin': verdict})
-        assert read_record(Prediction, line_of, 'here') == Prediction(**told, binary=verdict)
-    with pytest.raises(UserError, match='here: no prediction: offensive_bin'):
-        read_record(Prediction, json.dumps({**told, 'offensive_bin': 1, 'binary': 0}), 'here')
 
 
 def test_predictions_are_read(tmp_path):
     path = tmp_path / 'p.jsonl'
-    path.write_text(f'{line()}\n\n{line(frame_id="f1", binary=None, text="raw")}\n')
+    path.write_text(f'{line()}\n\n{line(frame_id="f1", offensive_bin=None, text="raw")}\n')
     found = read_predictions(path, ['f0', 'f1', 'f2'])
     assert list(found) == ['f0', 'f1']
-    assert found['f0'].prediction == {'intent': CANARY} and found['f0'].binary == 1
-    assert found['f1'].binary is None and found['f1'].text == 'raw'
+    assert found['f0'].prediction == {'intent': CANARY} and found['f0'].offensive_bin == 1
+    assert found['f1'].offensive_bin is None and found['f1'].text == 'raw'
 
 
 @pytest.mark.parametrize(
@@ -255,7 +245,7 @@ def test_predictions_are_read(tmp_path):
         (line(), 'already; keep one of them'),
         (line(frame_id='f1', prediction={CANARY: 'x'}), 'prediction: .*a slot that there is not'),
         (line(frame_id='f1', prediction=CANARY), 'prediction: .*object'),
-        (line(frame_id='f1', binary=2), 'binary: '),
+        (line(frame_id='f1', offensive_bin=2), 'offensive_bin: '),
         (line(frame_id='f1', format_ok=CANARY), 'format_ok: '),
         (f'"{CANARY}"', 'no prediction'),
         (f'{{{CANARY}', 'no prediction: Invalid JSON'),
@@ -313,7 +303,7 @@ def files(tmp_path):
     frames = [frame_of(n, statement=f'{CANARY} {n}', offensive_bin=0) for n in range(5)]
     write_frames(tmp_path / 'frames.parquet', frames)
     made = [
-        prediction_of(frame, binary=n % 2, format_ok=n != 2, text=CANARY)
+        prediction_of(frame, offensive_bin=n % 2, format_ok=n != 2, text=CANARY)
         for n, frame in enumerate(frames[:4])
     ]
     lines = ''.join(each.model_dump_json() + '\n' for each in made)

@@ -126,7 +126,7 @@ def _row(frame: Frame, prediction: Prediction | None) -> dict[str, Any]:
         row['prediction'] = dict(
             slots=prediction.prediction,
             format_ok=prediction.format_ok,
-            binary=prediction.binary,
+            binary=prediction.offensive_bin,
             text=prediction.text,
             wrong=is_wrong(frame, prediction),
         )

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import field_validator
 
 from mmdistill.core.errors import UserError
 from mmkd.cobra.schema import SLOTS, Frame, Label
@@ -20,17 +20,14 @@ class Prediction(Record):
         frame_id: of the frame.
         prediction: texts by slot; a slot that is left out was not found.
         format_ok: whether the generated text could be parsed as a whole.
-        binary: 1: offensive, 0: not, None: the prediction does not say. Files of the evaluation
-            call it ``offensive_bin``.
+        offensive_bin: 1: offensive, 0: not, None: the prediction does not say.
         text: as it was generated.
     """
 
     frame_id: str
     prediction: dict[str, str]
     format_ok: bool
-    binary: Literal[0, 1] | None = Field(
-        None, validation_alias=AliasChoices('binary', 'offensive_bin')
-    )
+    offensive_bin: Literal[0, 1] | None = None
     text: str = ''
 
     @field_validator('prediction')
@@ -84,4 +81,4 @@ def reference_label(frame: Frame) -> Label | None:
 
 def is_wrong(frame: Frame, prediction: Prediction) -> bool:
     """Whether a prediction misses a label of 0 or 1; one that says nothing misses it too."""
-    return reference_label(frame) in (0, 1) and prediction.binary != reference_label(frame)
+    return reference_label(frame) in (0, 1) and prediction.offensive_bin != reference_label(frame)
