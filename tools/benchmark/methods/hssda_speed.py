@@ -12,6 +12,7 @@ import torch
 
 from benchmark.det3d_tools import evaluation, simulator
 from benchmark.methods.hssda import BURN_IN, CLASSES, Sizes, training
+from benchmark.methods.hssda_parts_speed import measure_parts
 from benchmark.methods.hssda_workbench_speed import Workbench
 from benchmark.steps import add_parts, quiet_devices, timed
 from benchmark.timing import Operation, interleaved
@@ -31,6 +32,7 @@ def measure_speed(args: argparse.Namespace, report: Any) -> Any:
     if not args.only_steps:
         checkpoint_cost(bench, report)
         shuffle_cost(bench, report)
+        measure_parts(report, args.quick)
         evaluation(data, report, 500, CLASSES)
         simulator(report, 2.0 if args.quick else 10.0)
     return report
