@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark import environment, scalars
 from benchmark.charts import save_curves
 from benchmark.jobs import Job, JobError, alone_in, clock, run_jobs
 from benchmark.methods import hssda
 from benchmark.tables import comparison, markdown_table, summarise, text_table
 from benchmark.training import ROOT, TRAIN, SyntheticData, Training, read_json, write_json
+
+from benchmark import environment, scalars
 
 TRAIN_FRAMES, VAL_FRAMES = hssda.FULL.train, hssda.FULL.val
 PICTURES = 3
