@@ -88,6 +88,39 @@ Machine
 34 BEV overlap: test_boxes::test_ious_equal_polygon_clipping
 34 collinear edges, half turns: test_boxes::test_degenerate_pairs_have_their_textbook_iou
 35 twenty iterations: test_acceptance::test_twenty_iterations_mine_and_learn
+
+CenterPoint
+ 7 levels that cannot be cut: test_centerpoint_hssda::test_a_level_of_voxels_that_cannot_be_cut_is_refused_before_training
+ 8 hook: test_centerpoint_hssda::test_pillars_are_unshuffled_at_every_place
+10 velocities: test_boxes_with_velocity::test_an_object_arrives_where_its_moved_velocity_says
+12 both views: test_boxes_with_velocity::test_both_views_agree_on_the_velocity
+19 labelled frames: test_centerpoint_hssda::test_levels_of_a_mixed_batch
+21 one point is left: test_centerpoint_hssda::test_a_scene_without_points_still_counts
+23 thresholds of 1: test_centerpoint_hssda::test_thresholds_of_one_leave_the_supervised_loss
+24 weight 1: test_center_head::test_weight_one_is_the_stock_head_bit_exactly
+25 its own cells: test_center_head::test_a_weight_touches_the_cells_of_its_box_and_no_other
+25 doubling: test_center_head::test_doubling_a_weight_doubles_the_terms_of_its_box
+25 out of range (B2): test_center_head::test_boxes_out_of_range_take_their_weight_along
+25 background (B3): test_center_head::test_background_keeps_its_weight_without_any_hard_box
+27 plain checkpoints: test_centerpoint_hssda::test_a_plain_checkpoint_fills_both_branches
+28 gradients: test_centerpoint_hssda::test_only_the_student_gets_gradients_and_the_teacher_follows
+35 twenty iterations: test_centerpoint_hssda::test_twenty_iterations_mine_and_learn
+
+PV-RCNN
+ 5 all levels: test_unshuffle_levels::test_every_level_and_the_map_equal_their_dense_unshuffle
+ 7 broken cells: test_unshuffle_levels::test_patches_of_broken_cells_are_refused
+ 8 receptive field: test_unshuffle_levels::test_only_cells_near_a_seam_notice_the_shuffle
+18 levels: test_pv_rcnn_hssda::test_laws_of_the_levels
+20 three scores: test_objectness::test_three_scores_judge_a_box
+21 before the last suppression: test_objectness::test_boxes_before_nms_reach_the_low_level
+23 thresholds of 1: test_pv_rcnn_hssda::test_thresholds_of_one_leave_the_supervised_loss
+24 weight 1: test_soft_roi_head::test_weight_one_is_the_stock_head_bit_exactly
+24 weight 1, first stage: test_soft_roi_head::test_first_stage_at_weight_one_is_the_stock_head_bit_exactly
+25 its own RoIs: test_soft_roi_head::test_a_weight_touches_the_rois_of_its_box_and_no_other
+25 doubling: test_soft_roi_head::test_doubling_a_weight_doubles_the_terms_of_its_box
+25 background (B3): test_soft_roi_head::test_background_keeps_its_weight_without_any_hard_box
+27 plain checkpoints: test_pv_rcnn_hssda::test_a_burn_in_checkpoint_fills_both_branches
+35 twenty iterations: test_pv_rcnn_hssda::test_twenty_iterations_of_the_smoke_config_learn
 """  # noqa: E501
 
 import ast
