@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from mmcv.transforms import BaseTransform
-from mmdet3d.datasets.transforms import LoadPointsFromFile
+from mmdet3d.datasets.transforms import LoadPointsFromFile, LoadPointsFromMultiSweeps
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -38,20 +38,26 @@ def semi_dataset(dataset: Any) -> SemiDet3DDataset:
     return dataset
 
 
+LOADERS = (LoadPointsFromFile, LoadPointsFromMultiSweeps)
+"""Transforms that read points."""
+
+
 def raw_points(dataset: SemiDet3DDataset, index: int) -> Tensor:
-    """(P, 3 + F) points of a frame as its file holds them.
+    """(P, 3 + F) points of a frame as its files hold them, earlier sweeps among them.
 
     Raises:
         UserError: the pipeline has no transform that loads points.
     """
-    transforms = dataset.pipeline.transforms
-    loader = next((each for each in transforms if isinstance(each, LoadPointsFromFile)), None)
-    if loader is None:
+    loaders = [each for each in dataset.pipeline.transforms if isinstance(each, LOADERS)]
+    if not any(isinstance(each, LoadPointsFromFile) for each in loaders):
         raise UserError(
             'the pipeline of the training dataset loads no points: put '
             "type='mmdistill.LoadLiDARPoints' first"
         )
-    return loader.transform(dataset.get_data_info(index))['points'].tensor
+    results = dataset.get_data_info(index)
+    for each in loaders:
+        results = each.transform(results)
+    return results['points'].tensor
 
 
 def add_labeled(bank: ObjectBank, dataset: SemiDet3DDataset) -> None:

@@ -44,6 +44,29 @@ class RoIObjectness:
 
 
 @TASK_UTILS.register_module()
+class PredictedIoU:
+    """``predicted_iou``: the overlap with its object that a second stage expects of a box.
+
+    PV-RCNN has no head of its own for it: its final score is trained to be this overlap, so it is
+    ``cls`` by another name.
+
+    Raises:
+        UserError: the detector's predictions come from no second stage.
+    """
+
+    name = 'predicted_iou'
+
+    def __call__(self, boxes: BoxBatch, other: BoxBatch, extra: dict[str, Tensor]) -> Tensor:
+        """(B, N) scores."""
+        if 'roi_scores_3d' not in extra:
+            raise UserError(
+                "score 'predicted_iou' needs a two-stage detector (PV-RCNN), whose final score is "
+                'trained as an overlap; a single-stage detector predicts none'
+            )
+        return boxes.weights
+
+
+@TASK_UTILS.register_module()
 class ViewIoU:
     """``view_iou``: best overlap with any box, of any class, of the other view (hssda 1.5).
 
@@ -73,11 +96,12 @@ PROVIDERS = {
     'cls': 'ClsScore',
     'heatmap_peak': 'HeatmapPeak',
     'objectness': 'RoIObjectness',
+    'predicted_iou': 'PredictedIoU',
     'view_iou': 'ViewIoU',
 }
 
 
-def build_score(score: str | dict) -> ClsScore | RoIObjectness | ViewIoU:
+def build_score(score: str | dict) -> ClsScore | RoIObjectness | PredictedIoU | ViewIoU:
     """Builds a provider from its name (``'cls'``) or config.
 
     Raises:

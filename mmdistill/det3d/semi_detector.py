@@ -21,17 +21,21 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmdistill.core.errors import UserError, did_you_mean
+from mmdistill.core.errors import UserError, did_you_mean, options_of
 from mmdistill.core.rng import key_generator
 from mmdistill.core.semi_model import SemiModel
 from mmdistill.det3d.box_batch import BoxBatch, PointBatch, fit_boxes
 from mmdistill.det3d.boxes import points_in_batch_boxes
-from mmdistill.det3d.dense_unshuffle import check_pillar_levels
+from mmdistill.det3d.dense_unshuffle import check_dense_levels
 from mmdistill.det3d.object_bank import ObjectBank
 from mmdistill.det3d.shuffle_aug import PatchGrid, unshuffled_at
 from mmdistill.det3d.soft_heads import SOFT_HEADS
 from mmdistill.det3d.soft_roi_heads import soft_two_stage
-from mmdistill.det3d.sparse_unshuffle import check_unshuffle
+from mmdistill.det3d.sparse_unshuffle import (
+    check_unshuffle,
+    check_whole_voxels,
+    default_unshuffle,
+)
 from mmdistill.det3d.views import Similarity, ViewRange, wrap_angle
 
 EXTRA_SCORES = ('roi_scores_3d', 'peak_scores_3d')
@@ -80,8 +84,10 @@ class SemiDet3D(SemiModel):
         student_view: range of the student's similarity, see :class:`ViewRange`.
         object_bank: arguments of :class:`ObjectBank` without ``class_names``; None pastes
             nothing. ``use_ground_plane`` (default False) sets objects on the frame's plane.
-        shuffle: ``grid`` (default 2 x 2), ``unshuffle_at`` (submodule, default
-            ``'middle_encoder'``), ``prob`` (default 1); None does not shuffle.
+        shuffle: ``grid`` (patches along x and y, default 2 x 2), ``unshuffle_at`` (submodule,
+            default :func:`default_unshuffle`), ``prob`` (default 1), ``labeled`` (default False:
+            labelled scenes stay as they are, the paper; True shuffles them as well, ours); None
+            does not shuffle.
         teacher_test_cfg: entries of the head's ``test_cfg`` (of the RoI head's, if there is one)
             for pseudo labels, for instance a lower ``score_thr``.
         head_cfg: further arguments of the student's soft-weighted head.
@@ -133,17 +139,28 @@ class SemiDet3D(SemiModel):
         self.box_dim = box_numbers(dense_head(self.student))
         options = dict(class_names=self.class_names, box_dim=self.box_dim)
         self.bank = ObjectBank(**options, **bank) if bank else None
-        shuffle = dict(shuffle) if shuffle is not None else None
         self.patches = None
         if shuffle is not None:
-            self.unshuffle_at = shuffle.pop('unshuffle_at', 'middle_encoder')
-            self.shuffle_prob = shuffle.pop('prob', 1.0)
-            if not 0 <= self.shuffle_prob <= 1:
-                raise UserError(f'shuffle.prob must lie in [0, 1], got {self.shuffle_prob}')
-            self.patches = PatchGrid(self.point_cloud_range, **shuffle)
-            # before the first step, which may come after a long mining round
-            check_unshuffle(self.student, self.unshuffle_at, self.patches, self.grid_cells)
-            check_pillar_levels(self.student, self.unshuffle_at, self.patches)
+            self.prepare_shuffle(shuffle, layer.voxel_size)
+
+    def prepare_shuffle(self, shuffle: Mapping, voxel_size: Sequence[float]) -> None:
+        """Reads ``shuffle`` and asks whether this detector can be shuffled like that.
+
+        Before the first step, which may come after a long mining round.
+        """
+        known = dict(grid=(2, 2), unshuffle_at=None, prob=1.0, labeled=False)
+        options = options_of('shuffle', shuffle, known)
+        self.unshuffle_at = options['unshuffle_at'] or default_unshuffle(self.student)
+        self.shuffle_prob, self.shuffle_labeled = options['prob'], options['labeled']
+        if not 0 <= self.shuffle_prob <= 1:
+            raise UserError(f'shuffle.prob must lie in [0, 1], got {self.shuffle_prob}')
+        if not isinstance(self.shuffle_labeled, bool):
+            raise UserError(f'shuffle.labeled must be True or False, got {self.shuffle_labeled!r}')
+        check_whole_voxels(self.point_cloud_range, voxel_size)
+        self.patches = PatchGrid(self.point_cloud_range, options['grid'])
+        where = self.student, self.unshuffle_at, self.patches, self.grid_cells
+        check_unshuffle(*where)
+        check_dense_levels(*where)
 
     # ---------------------------------------------------------------- one training step
 
@@ -233,9 +250,11 @@ class SemiDet3D(SemiModel):
         return dict(points=clouds, voxels=voxels), samples, sigma
 
     def draw_shuffle(self, uniform: Tensor, labeled: list[bool]) -> Tensor:
-        """(B, patches) permutations; the identity for labelled scenes (hssda 1.9)."""
+        """(B, patches) permutations; the identity for labelled scenes (hssda 1.9) by default."""
         sigma = self.patches.draw(uniform[:, 1:])
-        still = torch.tensor(labeled) | (uniform[:, 0] >= self.shuffle_prob)
+        still = uniform[:, 0] >= self.shuffle_prob
+        if not self.shuffle_labeled:
+            still = still | torch.tensor(labeled)
         return torch.where(still[:, None], self.patches.identity(len(sigma)), sigma)
 
     # ---------------------------------------------------------------- teacher

@@ -27,13 +27,16 @@ class PatchGrid:
         grid: number of patches along x and y.
 
     Raises:
-        UserError: an empty grid.
+        UserError: an empty grid, or one that is no pair of whole numbers.
     """
 
     def __init__(self, point_cloud_range: list[float], grid: tuple[int, int] = (2, 2)) -> None:
+        if len(grid) != 2 or not all(isinstance(each, int) and each >= 1 for each in grid):
+            raise UserError(
+                'shuffle.grid must be two whole numbers, patches along x and y, at least 1 x 1: '
+                f'got {grid}'
+            )
         self.nx, self.ny = grid
-        if self.nx < 1 or self.ny < 1:
-            raise UserError(f'shuffle grid must be at least 1 x 1, got {grid}')
         x0, y0, _, x1, y1, _ = point_cloud_range
         self.origin = (x0, y0)
         self.size = ((x1 - x0) / self.nx, (y1 - y0) / self.ny)

@@ -48,6 +48,7 @@ def test_per_class_filter():
     [
         dict(type='mmdistill.ScoreFilter', score_thr=0.5),
         dict(type='mmdistill.PerClassFilter', score_thr=dict(a=0.5), class_names=['a']),
+        dict(type='mmdistill.NamedScoresFilter', score_thr=dict(cls=0.5), class_names=['a']),
         dict(type='mmdistill.DualThresholdFilter', class_names=['a'], scores=['cls']),
     ],
 )

@@ -458,7 +458,8 @@ def test_sizes_of_a_config_fit_each_other(host, path):
             places[name] = list(levels)
         maps = parts['bbox_head'](levels)[0][0]
     factor = detector.train_cfg.pts.out_size_factor
-    assert maps['heatmap'].shape[1:] == (3, cells[1] // factor, cells[0] // factor)
+    classes = detector.pts_bbox_head.tasks[0]['num_class']
+    assert maps['heatmap'].shape[1:] == (classes, cells[1] // factor, cells[0] // factor)
     assert detector.pts_bbox_head.bbox_coder.out_size_factor == factor
     if cfg.get('shuffle'):
         for each in places[cfg.shuffle.unshuffle_at]:

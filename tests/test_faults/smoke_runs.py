@@ -178,6 +178,13 @@ METHODS = dict(
         # moments of the second stage alone
         lambda saved: {int(each['step']) for each in saved['optimizer']['state'].values()} == {4},
     ),
+    cobra=Method(
+        'projects/mmkd/configs/cobra/cobra_smoke.py',
+        'mmkd.components',
+        lambda folder: None,  # its frames follow from rules
+        lambda cfg, data: None,
+        lambda saved: {int(each['step']) for each in saved['optimizer']['state'].values()} == {16},
+    ),
 )
 
 

@@ -5,6 +5,9 @@ the same number of iterations; rows whose data are not on this machine are skipp
 are kept in the work dir: the same call after an interruption goes on where it was. With ``--add``
 rows that FILE.json has and this call does not run stay in it, each with its own commit. The last
 line names the result.
+
+``hssda`` has rows of several detectors: ``--detector second`` runs those of SECOND; with ``--add``
+they become a further table beside the ones that FILE.json has.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -30,6 +34,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True, metavar='FILE.json')
     parser.add_argument('--quick', action='store_true', help='few frames and iterations')
     parser.add_argument('--rows', nargs='+', metavar='ROW', help='some rows only')
+    parser.add_argument('--detector', metavar='NAME', help='all rows of a detector (hssda)')
     parser.add_argument('--add', action='store_true', help='keeps other rows of FILE.json')
     parser.add_argument('--jobs', type=int, default=1, help='processes side by side')
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/gain/NAME')
@@ -37,6 +42,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.jobs < 1 or min(args.seeds) < 0 or len(set(args.seeds)) < len(args.seeds):
         parser.error('--jobs must be at least 1, --seeds different numbers from 0')
+    if args.rows and args.detector:
+        parser.error('--rows names rows of any detector; leave out --detector')
     return args
 
 
@@ -81,10 +88,10 @@ def result_of(
     return {**head, **known, 'rows': rows, 'summary': summarise(rows)}
 
 
-def verdict(name: str, gain: methods.Gain, summary: list[dict]) -> str:
-    """The last line."""
+def verdict(name: str, gain: methods.Gain, summary: list[dict], keys: Sequence[str] = ()) -> str:
+    """The last line of a call with these rows."""
     means = {each['label']: each['mean'] for each in summary if each['metric'] == gain.metric}
-    method, baseline = gain.rows[gain.method], gain.rows[gain.baseline]
+    method, baseline = (gain.rows[key] for key in gain.compared(keys or [gain.method]))
     missing = [label for label in (method, baseline) if label not in means]
     if missing:
         return f'gain {name}: no result for {" and ".join(missing)}'
@@ -98,7 +105,11 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the comparison; returns the exit code."""
     args = parse(argv)
     gain = methods.find(args.name).GAIN
-    keys = args.rows or list(gain.rows)
+    if args.detector and args.detector not in gain.detectors:
+        known = ', '.join(gain.detectors) or 'not to choose'
+        print(f'gain: no detector {args.detector!r}; they are {known}', file=sys.stderr)
+        return 2
+    keys = args.rows or gain.keys(args.detector)
     unknown = [key for key in keys if key not in gain.rows]
     if unknown:
         print(f'gain: no row {unknown[0]!r}; rows are {", ".join(gain.rows)}', file=sys.stderr)
@@ -155,7 +166,7 @@ def compare(args: argparse.Namespace, gain: methods.Gain, keys: list[str], folde
     if len(commits) > 1:
         print(f'rows were made by different commits: {", ".join(sorted(commits))}')
     print(f'{clock(found["wall_seconds"])} in total, written to {args.out}')
-    print(verdict(args.name, gain, found['summary']))
+    print(verdict(args.name, gain, found['summary'], keys))
     return 1 if failed else 0
 
 

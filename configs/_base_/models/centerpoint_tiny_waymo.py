@@ -19,9 +19,7 @@ model = dict(
         ),
     ),
     train_cfg=dict(
-        pts=dict(
-            point_cloud_range=point_cloud_range, grid_size=[80, 80, 1], voxel_size=voxel_size
-        )
+        pts=dict(point_cloud_range=point_cloud_range, grid_size=[80, 80, 1], voxel_size=voxel_size)
     ),
     test_cfg=dict(pts=dict(post_center_limit_range=center_range)),
 )

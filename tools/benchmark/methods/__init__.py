@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
@@ -21,7 +21,7 @@ __path__.extend(str(each) for each in sorted(PROJECTS.glob('*/benchmark')))
 
 @dataclass(frozen=True)
 class Further:
-    """Some rows of a comparison that ran on other data, in a table of their own.
+    """Some rows of a comparison, on other data or with another network, in a table of their own.
 
     Attributes:
         title: of the table.
@@ -29,6 +29,8 @@ class Further:
         method: key of the method among them.
         columns: metric by heading of the table.
         caption: what the numbers are.
+        baseline: key of what the last line compares the method with when only such rows run;
+            empty: it speaks of the main table.
     """
 
     title: str
@@ -36,6 +38,7 @@ class Further:
     method: str
     columns: Mapping[str, str]
     caption: str
+    baseline: str = ''
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,10 @@ class Gain:
         caption: what the numbers are, a sentence or two for the documents.
         jobs: ``jobs(folder, seed, keys, quick, script)``: the jobs of one seed.
             Rows are ``benchmark.training.Training`` with a ``key``.
-        further: tables of rows on other data.
+        further: tables of further rows.
         missing: why rows cannot be run on this machine, by key.
+        detectors: keys of the rows of each detector, the default one first; empty: a call without
+            ``--rows`` runs all.
     """
 
     rows: Mapping[str, str]
@@ -83,6 +88,19 @@ class Gain:
     jobs: Callable[[Path, int, Sequence[str], bool, Path], list[Job]]
     further: Sequence[Further] = ()
     missing: Callable[[], Mapping[str, str]] = dict
+    detectors: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def keys(self, detector: str | None = None) -> list[str]:
+        """Rows that a call runs that names none: those of a detector, or of the default one."""
+        groups = self.detectors or {'': list(self.rows)}
+        return list(groups[detector or next(iter(groups))])
+
+    def compared(self, keys: Sequence[str]) -> tuple[str, str]:
+        """Keys of the method and of its baseline for the last line of a call with these rows."""
+        for each in self.further:
+            if each.baseline and set(keys) <= set(each.rows):
+                return each.method, each.baseline
+        return self.method, self.baseline
 
     def tables(self, summary: Sequence[Mapping]) -> list[Table]:
         """Sorts means into tables, the main one first; tables without a row are left out."""

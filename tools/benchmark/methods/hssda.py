@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmark.jobs import Job
-from benchmark.methods import Gain
+from benchmark.methods import Further, Gain
 from benchmark.overrides import Sizes, length_options, name_for_seed, seed_options
 from benchmark.training import ROOT, TRAIN, SyntheticData, Training, config_of
 
 CONFIGS = ROOT / 'configs' / 'hssda'
-NAME = '{}_pointpillars_synthetic-kitti.py'
+NAME = '{}_{}_synthetic-kitti.py'
+POINTPILLARS = 'pointpillars'
 CLASSES = ('Car', 'Pedestrian', 'Cyclist')
 METRIC = 'mAP40_3D_moderate'
 NO_POOL = 10**9
@@ -41,10 +42,38 @@ ROWS: Mapping[str, tuple[str, str, Mapping[str, object]]] = {
 """Label, config and overrides by key."""
 BURN_IN = 'burn-in'
 
+TITLES = {'second': 'SECOND', 'centerpoint': 'CenterPoint', 'pv_rcnn': 'PV-RCNN'}
+"""Detectors beside PointPillars; the keys of their rows begin with these names."""
+KINDS = {
+    BURN_IN: BURN_IN,
+    'supervised': 'supervised',
+    'mean-teacher': 'mean teacher',
+    'iou-match': "mean teacher, 3DIoUMatch's filter",
+    'hssda': 'HSSDA',
+}
 
-def config_path(name: str) -> Path:
-    """A config of the comparison by the first part of its name."""
-    return CONFIGS / NAME.format(name)
+
+def detector_rows(detector: str) -> dict[str, str]:
+    """Labels by key of the rows of a detector that has configs for all of them."""
+    title = TITLES[detector]
+    return {
+        f'{detector}-{kind}': f'{label}, {title}'
+        for kind, label in KINDS.items()
+        if config_path(kind, detector).exists()
+    }
+
+
+def detector_and_kind(key: str) -> tuple[str, str]:
+    """The detector of a row and its key among those of that detector."""
+    for detector in TITLES:
+        if key.startswith(f'{detector}-'):
+            return detector, key.removeprefix(f'{detector}-')
+    return POINTPILLARS, key
+
+
+def config_path(name: str, detector: str = POINTPILLARS) -> Path:
+    """A config of the comparison by the first part of its name and the detector."""
+    return CONFIGS / NAME.format(name, detector.replace('_', '-'))
 
 
 def data_options(config: Path, root: Path) -> dict[str, object]:
@@ -76,8 +105,11 @@ def training(
     folder: Path, data: SyntheticData, seed: int, key: str, sizes: Sizes, script: Path = TRAIN
 ) -> Training:
     """The training of one row; its needs are not set."""
-    label, name, options = ROWS.get(key, ('burn-in', BURN_IN, {}))
-    config = config_path(name)
+    detector, kind = detector_and_kind(key)
+    label, name, options = ROWS.get(key, (BURN_IN, BURN_IN, {}))
+    if detector in TITLES:
+        label, name = detector_rows(detector)[key], kind
+    config = config_path(name, detector)
     return Training(
         name=key,
         log=folder / f'{key}.log',
@@ -107,19 +139,24 @@ def comparison(
     sizes: Sizes,
     script: Path = TRAIN,
 ) -> list[Job]:
-    """Data set, burn-in and the rows that start from it."""
-    burn_in = training(folder, data, seed, BURN_IN, sizes, script)
-    burn_in.needs = (data.name,)
-    jobs: list[Job] = [data, burn_in]
-    for key in keys:
-        row = training(folder, data, seed, key, sizes, script)
-        row.options = {**row.options, 'load_from': burn_in.checkpoint}
-        row.based_on = burn_in.fingerprint()
-        row.needs = (burn_in.name,)
-        jobs.append(row)
-    costs = {'supervised': 1.0, BURN_IN: 1.0, 'mean-teacher': 1.6}
+    """Data set, and for each detector its burn-in and the rows that start from it."""
+    jobs: list[Job] = [data]
+    costs = {'supervised': 1.0, BURN_IN: 1.0, 'mean-teacher': 1.6, 'iou-match': 1.6}
+    for detector in dict.fromkeys(detector_and_kind(key)[0] for key in keys):
+        prefix = f'{detector}-' if detector in TITLES else ''
+        burn_in = training(folder, data, seed, prefix + BURN_IN, sizes, script)
+        burn_in.needs = (data.name,)
+        jobs.append(burn_in)
+        for key in keys:
+            if detector_and_kind(key)[0] != detector or key == burn_in.key:
+                continue
+            row = training(folder, data, seed, key, sizes, script)
+            row.options = {**row.options, 'load_from': burn_in.checkpoint}
+            row.based_on = burn_in.fingerprint()
+            row.needs = (burn_in.name,)
+            jobs.append(row)
     for job in jobs[1:]:
-        job.cost = job.iterations * costs.get(job.key, 2.0)
+        job.cost = job.iterations * costs.get(detector_and_kind(job.key)[1], 2.0)
     data.cost = 0.25 * (sizes.train + sizes.val)
     return jobs
 
@@ -145,21 +182,41 @@ def gain_jobs(
     return jobs
 
 
+COLUMNS = {
+    **{name: f'{name}_3D_AP40_moderate' for name in CLASSES},
+    'mean': METRIC,
+    "mean (teacher's)": f'teacher/{METRIC}',
+}
+FURTHER = {detector: detector_rows(detector) for detector in TITLES}
 GAIN = Gain(
-    rows={key: label for key, (label, _, _) in ROWS.items()},
+    rows={
+        **{key: label for key, (label, _, _) in ROWS.items()},
+        **{key: label for rows in FURTHER.values() for key, label in rows.items()},
+    },
     method='hssda',
     baseline='supervised',
     metric=METRIC,
-    columns={
-        **{name: f'{name}_3D_AP40_moderate' for name in CLASSES},
-        'mean': METRIC,
-        "mean (teacher's)": f'teacher/{METRIC}',
-    },
+    columns=COLUMNS,
     caption=(
         'AP (R40, moderate, 3D) on synthetic KITTI; all rows go on from the same burn-in for as '
         'many iterations. The student is evaluated; the last column is the teacher.'
     ),
     jobs=gain_jobs,
+    further=[
+        Further(
+            title=TITLES[detector],
+            rows=list(rows),
+            method=f'{detector}-hssda',
+            columns=COLUMNS,
+            caption=(
+                f'The same scenes and budgets with {TITLES[detector]}, which has a burn-in of its '
+                'own.'
+            ),
+            baseline=f'{detector}-supervised',
+        )
+        for detector, rows in FURTHER.items()
+    ],
+    detectors={POINTPILLARS: list(ROWS), **{name: list(rows) for name, rows in FURTHER.items()}},
 )
 
 

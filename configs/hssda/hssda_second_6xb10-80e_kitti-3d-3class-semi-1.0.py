@@ -1,0 +1,5 @@
+# HSSDA's schedule on KITTI with all labels: no frame is left to be mined, shuffled or thinned out.
+_base_ = ['./hssda_second_6xb10-80e_kitti-3d-3class-semi-0.01.py']
+load_from = 'work_dirs/burn-in_second_1xb8-80e_kitti-3d-3class-semi-1.0/epoch_80.pth'
+split_file = 'data/kitti/ImageSets_semi/train_3712_1.txt'
+train_dataloader = dict(dataset=dict(split_file=split_file))

@@ -1,0 +1,26 @@
+# Mean teacher with one fixed score threshold on KITTI with 1 % of the labels, everything else as in
+# HSSDA.
+_base_ = ['./hssda_second_6xb10-80e_kitti-3d-3class-semi-0.01.py']
+
+hssda = _base_.model
+model = dict(
+    _delete_=True,
+    type='mmdistill.MeanTeacher3D',
+    detector=hssda.detector,
+    class_names=hssda.class_names,
+    student_view=hssda.student_view,
+    object_bank=hssda.object_bank,
+    teacher_test_cfg=hssda.teacher_test_cfg,
+    head_cfg=hssda.head_cfg,
+    pseudo_filter=dict(type='mmdistill.ScoreFilter', score_thr=0.3),
+)
+custom_hooks = [
+    dict(type='mmdistill.PreemptHook'),
+    dict(
+        type='mmdistill.TeacherUpdateHook',
+        momentum=dict(type='mmdistill.LinearRampMomentum', keep_final=0.9996, ramp_iters=2000),
+        buffers='ema',
+    ),
+    dict(type='mmdistill.ObjectBankHook'),
+    dict(type='mmdistill.PseudoQualityHook', interval=50),
+]
