@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from mmdistill.core.errors import UserError
 from mmdistill.det3d.semi_split import read_split
-from mmdistill.det3d.split_file import digest, frame_keys, read_split_file, split_id
+from mmdistill.det3d.split_file import digest, frame_key, read_split_file, split_id
 from mmdistill.registry import DATASETS, TRANSFORMS
 
 ROLES = ('all', 'labeled', 'unlabeled')
@@ -108,9 +108,12 @@ class SemiDet3DDataset(Dataset):
         if self._ready:
             return
         self.dataset.full_init()
-        infos = [self.dataset.get_data_info(row) for row in range(len(self.dataset))]
-        ids = [frame_id(info) for info in infos]
-        self.labeled_ids = self._labeled_ids(infos, ids)
+        ids, keys = [], []
+        for row in range(len(self.dataset)):
+            info = self.dataset.get_data_info(row)
+            ids.append(frame_id(info))
+            keys.append(frame_key(info))
+        self.labeled_ids = self._labeled_ids(ids, keys)
         wanted = {'all': (True, False), 'labeled': (True,), 'unlabeled': (False,)}[self.role]
         chosen = [row for row, each in enumerate(ids) if (each in self.labeled_ids) in wanted]
         self.rows = sorted(chosen, key=lambda row: ids[row] not in self.labeled_ids)
@@ -124,14 +127,13 @@ class SemiDet3DDataset(Dataset):
             if hasattr(transform, 'bind_dataset'):
                 transform.bind_dataset(self)
 
-    def _labeled_ids(self, infos: Sequence[Mapping], ids: Sequence[int]) -> set[int]:
+    def _labeled_ids(self, ids: Sequence[int], keys: Sequence[str]) -> set[int]:
         """Ids of the labelled frames; sets ``split_id``, by which resumed runs know the split.
 
         Raises:
             UserError: the split belongs to other frames.
         """
         if str(self.split_file).endswith('.json'):
-            keys = frame_keys(infos)
             split = read_split_file(self.split_file, keys)
             self.split_id = split_id(split.frames_hash, split.labeled)
             labeled = set(split.labeled)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -49,16 +49,18 @@ class Split:
     labeled: tuple[str, ...]
 
 
-def frame_keys(infos: Sequence[Mapping]) -> list[str]:
-    """Keys of frames: the token where there is one (nuScenes), else the name of the point file.
+def frame_key(info: Mapping) -> str:
+    """Key of a frame: its token where it has one (nuScenes), else the name of its point file."""
+    return str(info.get('token') or Path(info['lidar_points']['lidar_path']).name.split('.')[0])
+
+
+def frame_keys(infos: Iterable[Mapping]) -> list[str]:
+    """Keys of frames.
 
     Raises:
         SplitError: two frames have the same.
     """
-    keys = []
-    for info in infos:
-        points = info['lidar_points']['lidar_path']
-        keys.append(str(info.get('token') or Path(points).name.split('.')[0]))
+    keys = [frame_key(info) for info in infos]
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         raise SplitError(f'frame {twice} stands twice in the info file: make the file again')
