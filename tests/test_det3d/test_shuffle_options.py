@@ -320,3 +320,13 @@ def test_an_encoder_of_another_grid_is_refused(build, key):
     with pytest.raises(UserError, match=f'middle_encoder.{key}.*set {key}'):
         method(changed, shuffle={})
     assert method(changed).patches is None
+
+
+def test_patches_that_end_within_cells_are_refused():
+    """62 pillars at stride 4 are 16 cells: two patches of 8, which end after 32 pillars, not 31."""
+    detector = pointpillars(columns=62)
+    detector['backbone'].update(layer_nums=[1], layer_strides=[4], out_channels=[8])
+    detector['neck'].update(in_channels=[8], upsample_strides=[1], out_channels=[16])
+    with pytest.raises(UserError, match=r'output of neck, level 0 of 16 x 16 .*64 x 62 voxels'):
+        method(detector, shuffle={})
+    assert method(detector, shuffle=dict(grid=(1, 2))).unshuffle_at == 'neck'
