@@ -30,9 +30,8 @@ What the paper's text leaves open follows the official code. Deviations and swit
   has ``heatmap_peak``, which is almost its ``cls``;
 * points are removed in the second stage's boxes before its last NMS, as in the official code;
   ``low.before_nms=False`` takes the final boxes, as single-stage detectors always do;
-* ``shuffle.unshuffle_at='middle_encoder'`` is the official place; a pillar encoder mixes
-  nothing in space, so ``'neck'`` or ``'backbone'`` is the useful one for PointPillars and
-  for CenterPoint on pillars.
+* features are unshuffled after the sparse encoder (official); a pillar encoder mixes nothing in
+  space, so ``'neck'`` is the default there; ``shuffle.labeled=True`` also shuffles labelled scenes.
 """
 
 from collections.abc import Mapping, Sequence
