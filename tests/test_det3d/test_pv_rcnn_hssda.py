@@ -10,6 +10,7 @@ from det3d_scenes import CLASSES, batch_of, boxes_of, pointpillars
 from mmdet3d.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.hooks import Hook
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from pv_rcnn_cases import ROWS, build, hssda_pv_rcnn
 from pv_rcnn_cfg import pv_rcnn, stock_cfg
@@ -62,9 +63,10 @@ def model(operators):
 
 def test_building_pv_rcnn_installs_the_cpu_operators_and_nothing_else_does(host):
     own = mmcv.ops.furthest_point_sample
-    for cfg in (pointpillars(), soft_detector(pointpillars(), {})):
-        MODELS.build(ConfigDict(copy.deepcopy(cfg)))
-    MODELS.build(pv_rcnn())  # the host's class: as it was
+    with DefaultScope.overwrite_default_scope('mmdet3d'):
+        for cfg in (pointpillars(), soft_detector(pointpillars(), {})):
+            MODELS.build(ConfigDict(copy.deepcopy(cfg)))
+        MODELS.build(pv_rcnn())  # the host's class: as it was
     assert mmcv.ops.furthest_point_sample is own
     build(soft_detector(pv_rcnn(), {}))
     assert mmcv.ops.furthest_point_sample.host_op is own

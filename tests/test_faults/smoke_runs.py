@@ -183,7 +183,7 @@ METHODS = dict(
         'mmkd.components',
         lambda folder: None,  # its frames follow from rules
         lambda cfg, data: None,
-        lambda saved: {int(each['step']) for each in saved['optimizer']['state'].values()} == {16},
+        lambda saved: {int(each['step']) for each in saved['optimizer']['state'].values()} == {8},
     ),
 )
 

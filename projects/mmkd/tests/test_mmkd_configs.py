@@ -29,6 +29,16 @@ LLAMA = dict(
     num_attention_heads=40,
     vocab_size=32001,
 )
+T5 = dict(
+    model_type='t5',
+    vocab_size=32128,
+    d_model=2048,
+    d_kv=64,
+    d_ff=5120,
+    num_layers=24,
+    num_heads=32,
+    feed_forward_proj='gated-gelu',
+)
 # training samples, batch, steps with interventions, ids, steps between validations, scores
 PUBLISHED = dict(
     cola=(8551, 16, 120, 64, 50, ['mcc']),
@@ -69,7 +79,8 @@ def buildable(cfg, stem):
                 shape = SHAPES[stem.split('_')[1]]
                 model[key].update(family='bert', config=dict(shape, num_attention_heads=12))
     if 'pretrained' in model.get('language_model', {}):
-        large, model.language_model = True, dict(config=LLAMA)
+        shape = T5 if model.type.endswith('Seq2SeqStudent') else LLAMA
+        large, model.language_model = True, dict(config=shape)
     return model, large
 
 

@@ -3,8 +3,6 @@ _base_ = ['./cobra.py']
 seed = 0
 batch_size = 32
 epochs = 8
-template = 'tokens'
-words = dict(type='mmkd.FrameWorldTokenizer')
 model = dict(
     _delete_=True,
     type='mmkd.Seq2SeqStudent',
@@ -16,11 +14,9 @@ model = dict(
             d_kv=24,
             d_ff=256,
             num_layers=3,
-            num_decoder_layers=3,
             num_heads=4,
             feed_forward_proj='gated-gelu',
             dropout_rate=0.0,
-            pad_token_id=0,
             eos_token_id=2,
             tie_word_embeddings=True,
         )
@@ -40,10 +36,8 @@ param_scheduler = [
 explained = dict(
     _delete_=True,
     type='mmkd.CobraFrameDataset',
-    template=template,
-    tokenizer=words,
-    max_source=64,
-    max_target=96,
+    template='tokens',
+    tokenizer=dict(type='mmkd.FrameWorldTokenizer'),
 )
 world = dict(type='mmkd.WorldFrames', seed=seed)
 train_dataloader = dict(
