@@ -152,6 +152,11 @@ class HSSDA(SemiDet3D):
             raise UserError(f'high.min_points must be a whole number from 0, got {least}')
         if self.low and not 0 <= self.low['score_thr'] <= 1:
             raise UserError(f'low.score_thr must lie in [0, 1], got {self.low["score_thr"]}')
+        if self.buffer is not None and not (self.ambiguous or self.low):
+            raise UserError(
+                "mining.source='training_buffer': without ambiguous and low levels no training "
+                "step asks the teacher; use 'passes'"
+            )
         if self.ambiguous:
             weight, excluded = self.ambiguous['weight'], self.ambiguous['exclude_classes']
             self.weight_columns = _positions('ambiguous.weight', weight, self.score_names)

@@ -24,7 +24,7 @@ class JudgementBuffer(nn.Module):
 
     Args:
         capacity: scenes that are kept, at least those of one pass over the data of a rank.
-        boxes: of a scene and view that are kept, the first ones.
+        boxes: of a scene and view that are kept, those with the best scores.
         scores: number of scores.
         dims: of a box.
 
@@ -52,12 +52,21 @@ class JudgementBuffer(nn.Module):
         """Keeps the judgement of some scenes.
 
         Args:
-            found: of B scenes, at most the capacity.
+            found: of B scenes.
             frames: (B,) their ids.
             labeled: (B,) whether they have labels.
+
+        Raises:
+            UserError: more scenes than the buffer holds.
         """
+        if len(frames) > self.capacity:
+            raise UserError(
+                f'a batch of {len(frames)} scenes does not fit into mining.scenes={self.capacity}: '
+                'raise it to the scenes of one pass over the data'
+            )
         device = self.weak.device
         slots = (self.written + torch.arange(len(frames), device=device)) % self.capacity
+        weak, other = (self._best(each.weights) for each in (found.weak, found.other))
         parts = dict(
             weak=found.weak.boxes,
             other=found.other.boxes,
@@ -72,12 +81,18 @@ class JudgementBuffer(nn.Module):
             kept = getattr(self, name)
             fill = -1 if name.startswith('labels') else 0
             row = kept.new_full((len(frames), *kept.shape[1:]), fill)
-            count = min(self.boxes, value.shape[1])
-            row[:, :count] = value[:, :count].to(kept)
+            chosen = other if name.endswith('other') else weak
+            if chosen is not None:
+                value = value[torch.arange(len(value), device=device)[:, None], chosen]
+            row[:, : value.shape[1]] = value.to(kept)
             kept[slots] = row
         self.frames[slots] = torch.tensor(frames, device=device)
         self.labeled[slots] = torch.tensor(labeled, device=device)
         self.written += len(frames)
+
+    def _best(self, scores: Tensor) -> Tensor | None:
+        """(B, boxes) numbers of the best of (B, N) boxes; None where all of them fit."""
+        return scores.topk(self.boxes).indices if scores.shape[1] > self.boxes else None
 
     def clear(self) -> None:
         """Forgets everything."""

@@ -1,5 +1,7 @@
 """Mining from what the teacher said in training steps: the same records, no further pass."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from det3d_scenes import PerfectTeacher
@@ -80,13 +82,29 @@ def test_it_lies_in_the_state_dict():
     assert all(torch.equal(a, b) for a, b in zip(other.buffers(), buffer.buffers(), strict=True))
 
 
-def test_boxes_beyond_the_bound_are_left_out():
+def test_the_best_boxes_are_kept_where_not_all_fit():
     buffer, found = JudgementBuffer(2, 2, 2), judgement([4])
+    weights = [torch.tensor([[0.2, 0.9, 0.1, 0.5]]), torch.tensor([[0.1, 0.2, 0.9, 0.3, 0.8]])]
+    views = [
+        each.with_weights(w) for each, w in zip((found.weak, found.other), weights, strict=True)
+    ]
+    found = replace(found, weak=views[0], other=views[1])
     buffer.add(found, [1], [False])
     kept, _, _ = buffer.newest()
-    assert torch.equal(kept.weak.boxes[0], found.weak.boxes[0, :2])
+    for name in ('scores', 'trusted', 'points'):
+        assert torch.equal(getattr(kept, name)[0], getattr(found, name)[0, [1, 3]])
+    assert torch.equal(kept.weak.boxes[0], found.weak.boxes[0, [1, 3]])
+    assert torch.equal(kept.weak.labels[0], found.weak.labels[0, [1, 3]])
+    assert torch.equal(kept.other.boxes[0], found.other.boxes[0, [2, 4]])
+    assert torch.equal(kept.other.labels[0], found.other.labels[0, [2, 4]])
+    assert torch.equal(kept.trusted_other[0], found.trusted_other[0, [2, 4]])
+
+
+def test_what_keeps_nothing_or_not_all_scenes_is_refused():
     with pytest.raises(UserError, match='keeps nothing'):
         JudgementBuffer(0, 2, 2)
+    with pytest.raises(UserError, match='3 scenes does not fit into mining.scenes=2'):
+        JudgementBuffer(2, 5, 2).add(judgement([1, 1, 1]), [1, 2, 3], [False] * 3)
 
 
 @pytest.mark.parametrize('pairs', ['all', 'best'])
@@ -164,4 +182,6 @@ def test_what_no_step_has_is_refused(hssda):
         hssda(mining=dict(source='buffer'))
     with pytest.raises(UserError, match='pool_views=8'):
         hssda(mining=dict(source='training_buffer'), pool_views=8)
+    with pytest.raises(UserError, match='no training step asks the teacher'):
+        hssda(mining=dict(source='training_buffer'), ambiguous=None, low=None)
     assert hssda().buffer is None
