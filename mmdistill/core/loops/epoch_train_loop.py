@@ -82,9 +82,13 @@ class EpochTrainLoop(EpochBasedTrainLoop):
         runner = self.runner
         tell_position(runner)
         runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
-        outputs = stepping_model(runner).train_step(data_batch, runner.optim_wrapper)
+        outputs = self.step(data_batch)
         runner.call_hook('after_train_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
+
+    def step(self, data_batch: Any) -> dict[str, torch.Tensor]:
+        """Forward, backward and update of one batch; the losses for the log."""
+        return stepping_model(self.runner).train_step(data_batch, self.runner.optim_wrapper)
 
     def _validate(self) -> None:
         """Runs the validation that is due."""

@@ -8,12 +8,11 @@ import torch
 from torch import nn
 
 from mmdistill.core.errors import UserError
-from mmdistill.core.hooks.teacher_update import tell_position
 from mmdistill.core.loops.epoch_train_loop import EpochTrainLoop
 from mmkd.language.seq2seq_batches import split_rows
 from mmkd.language.seq2seq_student import step_weight
 from mmkd.loops.restart import configs_of
-from mmkd.loops.staged import StagedTrainLoop, count_targets
+from mmkd.loops.staged import accumulated_step, count_targets
 from mmkd.registry import LOOPS
 
 
@@ -72,15 +71,8 @@ class AccumulatingEpochLoop(EpochTrainLoop):
         )
         return super().run()
 
-    def run_iter(self, idx: int, data_batch: dict[str, Any]) -> None:
-        """One step."""
-        runner = self.runner
-        tell_position(runner)
-        runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
+    def step(self, data_batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Forward and backward of each part and one update."""
         parts = split_rows(data_batch, self.accumulate)
         share = dict(global_tokens=targets_of(parts), accumulate=self.accumulate)
-        outputs = self.step([dict(each, **share) for each in parts])
-        runner.call_hook('after_train_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
-        self._iter += 1
-
-    step = StagedTrainLoop.step
+        return accumulated_step(self.runner, [dict(each, **share) for each in parts])

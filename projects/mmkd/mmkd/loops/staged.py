@@ -46,6 +46,25 @@ def within(schedulers: Sequence[Mapping[str, Any]], iters: int) -> list[dict[str
     return found
 
 
+def accumulated_step(runner: Any, batches: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    """Forward and backward of each batch and one update.
+
+    Args:
+        runner: whose optimizer counts as many batches as one step.
+        batches: of the step.
+
+    Returns:
+        For the log: the mean of what is a loss, and sums of what is counted.
+    """
+    model, wrapper = stepping_model(runner), runner.optim_wrapper
+    found = [model.train_step(each, wrapper) for each in batches]
+    logged = {}
+    for key in found[0]:
+        values = torch.stack([each[key].detach() for each in found])
+        logged[key] = values.mean() if 'loss' in key else values.sum()
+    return logged
+
+
 def count_targets(batches: Sequence[Mapping[str, Tensor]]) -> int:
     """Tokens that are learned from in some batches, on all ranks."""
     counts = [response_tokens(each['labels'], each.get('doc_ids')) for each in batches]
@@ -185,14 +204,5 @@ class StagedTrainLoop(IterTrainLoop):
         self.runner.logger.info(f'stage {self.names[number]!r} from iteration {self._iter} on')
 
     def step(self, data_batch: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Forward and backward of each batch and one update.
-
-        The log has the mean of what is a loss, and sums of what is counted.
-        """
-        model, wrapper = stepping_model(self.runner), self.runner.optim_wrapper
-        found = [model.train_step(each, wrapper) for each in data_batch]
-        logged = {}
-        for key in found[0]:
-            values = torch.stack([each[key].detach() for each in found])
-            logged[key] = values.mean() if 'loss' in key else values.sum()
-        return logged
+        """Forward and backward of each batch and one update."""
+        return accumulated_step(self.runner, data_batch)
