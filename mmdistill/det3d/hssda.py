@@ -85,7 +85,8 @@ class HSSDA(SemiDet3D):
             ``DualThresholdFilter`` (``init``, ``min_pool``, ``decimals``, ``high_at``).
         match_iou: overlap sum from which a prediction counts as trusted.
         pairs: ``'all'`` or ``'best'``, see :func:`~mmdistill.det3d.judgement.matched_pairs`.
-        pool_views: augmented views of labelled frames that fill the pool of overlaps (1).
+        pool_views: augmented views of labelled frames that fill the pool of overlaps (1); with a
+            training buffer, views of as many training steps, if it holds them.
         mining: ``source='passes'``: a round reads all frames twice (the paper);
             ``'training_buffer'`` (ours): it takes what the teacher said in the training steps since
             the last one, of at most ``scenes`` scenes a rank and ``boxes`` boxes a scene. The first
@@ -137,7 +138,7 @@ class HSSDA(SemiDet3D):
         self.filter = ROOT_MODELS.build(filter_cfg)
         self.store = PseudoLabelStore(self.box_dim)
         self.refresh_buffers = ['filter', 'store']
-        self.buffer = self._buffer(mining, pool_views)
+        self.buffer = self._buffer(mining)
         self.step_judgement: tuple[Judgement, list[int], list[bool]] | None = None
         self.match_iou, self.pairs, self.pool_views = match_iou, pairs, pool_views
         self.high = _level('high', high, dict(min_points=6, refresh=False))
@@ -162,11 +163,11 @@ class HSSDA(SemiDet3D):
             self.weight_columns = _positions('ambiguous.weight', weight, self.score_names)
             self.excluded = _positions('ambiguous.exclude_classes', excluded, self.class_names)
 
-    def _buffer(self, mining: Mapping, pool_views: int) -> JudgementBuffer | None:
+    def _buffer(self, mining: Mapping) -> JudgementBuffer | None:
         """The buffer of judgements, where rounds take them.
 
         Raises:
-            UserError: an unknown source, or views that no training step has.
+            UserError: an unknown source.
         """
         known = dict(source=SOURCES[0], scenes=4096, boxes=100)
         found = options_of('mining', mining, known)
@@ -174,11 +175,6 @@ class HSSDA(SemiDet3D):
             raise UserError(f'mining.source must be one of {SOURCES}, got {found["source"]!r}')
         if found['source'] == SOURCES[0]:
             return None
-        if pool_views > 1:
-            raise UserError(
-                f'pool_views={pool_views}: a training step has one augmented view; use '
-                "pool_views=1, or mining.source='passes'"
-            )
         shape = (found['scenes'], found['boxes'], len(self.score_names), self.box_dim)
         return JudgementBuffer(*shape)
 
@@ -289,7 +285,7 @@ class HSSDA(SemiDet3D):
         trusted, trusted_other = overlap_sum(weak, kept), overlap_sum(other, kept)
         return Judgement(weak, other, scores, trusted, trusted_other, counts)
 
-    def mine(self, scenes: SceneBatch, round_index: int) -> list[dict]:
+    def mine(self, scenes: SceneBatch) -> list[dict]:
         """Teacher's judgement of whole scenes, one record of CPU tensors per frame."""
         found = self.judged(scenes, purpose=2)
         pools = self.overlap_pools(scenes, found)
@@ -297,10 +293,17 @@ class HSSDA(SemiDet3D):
 
     def buffered_records(self) -> list[dict]:
         """Records of the scenes of the training steps since the last round."""
-        found, frames, labeled = self.buffer.newest()
-        every = torch.arange(len(frames))
-        pools = [self.pool(rows_of(found, every[row : row + 1])) for row in every.tolist()]
-        return records_of(found, pools, frames, labeled)
+        found, frames, labeled = self.buffer.newest(self.pool_views)
+        pools: dict[int, list] = {}
+        first = []
+        for row, frame in enumerate(frames):
+            if frame not in pools:
+                first.append(row)
+            here = torch.tensor([row])
+            pools.setdefault(frame, []).append(self.pool(rows_of(found, here)))
+        newest = rows_of(found, torch.tensor(first, dtype=torch.long))
+        labeled = [labeled[row] for row in first]
+        return records_of(newest, [joined(each) for each in pools.values()], list(pools), labeled)
 
     def pool(self, found: Judgement) -> tuple[Tensor, Tensor]:
         """Overlaps between both views of one judged scene, and their classes."""
@@ -319,13 +322,12 @@ class HSSDA(SemiDet3D):
             for purpose in range(3, self.pool_views + 2):  # 0 to 2 are those of other draws
                 other = self.other_view(points, frames, purpose)
                 views.append((labeled, own.with_other(other, overlap_sum(other, kept))))
-        pools = [([], []) for _ in scenes.frames]
+        pools: list[list] = [[] for _ in scenes.frames]
         for rows, judged in views:
             for place, row in enumerate(rows.tolist()):
                 here = torch.tensor([place], device=every.device)
-                for column, each in zip(pools[row], self.pool(rows_of(judged, here)), strict=True):
-                    column.append(each)
-        return [(torch.cat(overlaps), torch.cat(classes)) for overlaps, classes in pools]
+                pools[row].append(self.pool(rows_of(judged, here)))
+        return [joined(each) for each in pools]
 
     def refresh(self, records: list[dict]) -> None:
         """Fits the thresholds and mines the high level; independent of the records' order."""
@@ -391,6 +393,12 @@ class HSSDA(SemiDet3D):
             holds &= passed[None] & (labels[:, None] == record['labels'][None])
             fallen[self.store.frames.cpu() == frame] = ~holds.any(1)
         return fallen
+
+
+def joined(pools: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Overlaps and classes of several views as one pool."""
+    overlaps, classes = zip(*pools, strict=True)
+    return torch.cat(overlaps), torch.cat(classes)
 
 
 def _positions(key: str, names: Sequence[str], known: Sequence[str]) -> list[int]:

@@ -18,9 +18,8 @@ from mmdistill.det3d.judgement import Judgement
 class JudgementBuffer(nn.Module):
     """A ring of judgements, one scene a slot; buffers, so that a checkpoint has them.
 
-    A scene that is seen again takes a new slot; :meth:`newest` leaves out its older ones. On
-    several ranks each has its own, which the checkpoint keeps per rank. Writing waits for nothing
-    on the device.
+    A scene that is seen again takes a new slot. On several ranks each has its own, which the
+    checkpoint keeps per rank. Writing waits for nothing on the device.
 
     Args:
         capacity: scenes that are kept, at least those of one pass over the data of a rank.
@@ -103,13 +102,27 @@ class JudgementBuffer(nn.Module):
         """Slots that are filled."""
         return min(int(self.written), self.capacity)
 
-    def newest(self) -> tuple[Judgement, list[int], list[bool]]:
-        """The newest judgement of every frame, in ascending order of frames, on the CPU."""
+    def newest(self, views: int = 1) -> tuple[Judgement, list[int], list[bool]]:
+        """The newest judgements of every frame, on the CPU.
+
+        Args:
+            views: how many of a labelled frame, as far as there are so many; its labels never
+                change, so that older ones are as good. Of other frames it is one.
+
+        Returns:
+            Judgement, frames in ascending order with the newest of a frame first, and whether
+            they have labels.
+        """
         written, filled = int(self.written), len(self)
-        order = [(written - filled + each) % self.capacity for each in range(filled)]
-        frames = self.frames.cpu().tolist()
-        slot_of = {frames[slot]: slot for slot in order}
-        chosen = torch.tensor([slot_of[frame] for frame in sorted(slot_of)], dtype=torch.long)
+        frames, labeled = self.frames.tolist(), self.labeled.tolist()
+        slots: dict[int, list[int]] = {}
+        for age in range(1, filled + 1):
+            slot = (written - age) % self.capacity
+            found = slots.setdefault(frames[slot], [])
+            if len(found) < (views if labeled[slot] else 1):
+                found.append(slot)
+        chosen = [slot for frame in sorted(slots) for slot in slots[frame]]
+        chosen = torch.tensor(chosen, dtype=torch.long)
         kept = {name: each.cpu()[chosen] for name, each in self.named_buffers() if each.dim()}
         weak = _boxes(kept['weak'], kept['labels'])
         other = _boxes(kept['other'], kept['labels_other'])

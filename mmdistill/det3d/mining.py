@@ -96,7 +96,7 @@ class PseudoMiningHook(ThresholdRefreshHook):
         for batch in self._frames(runner):
             data = model.data_preprocessor(batch, True)
             scenes = model.read_batch(data['inputs'], data['data_samples'])
-            records.extend(model.mine(scenes, int(model.store.version)))
+            records.extend(model.mine(scenes))
         model.train(was_training)
         return records
 

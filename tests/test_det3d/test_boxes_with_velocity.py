@@ -333,7 +333,7 @@ def test_mined_and_soft_boxes_have_their_velocity_in_the_students_view(model):
 def test_a_round_stores_velocities_and_a_checkpoint_restores_them(model):
     made = model(thresholds=dict(init=dict(cls=0.5, view_iou=0.5)), match_iou=0.5)
     scenes = scenes_of(made, (0, ROWS[:1], True), (1, ROWS, False))
-    records = made.mine(scenes, 0)
+    records = made.mine(scenes)
     made.refresh(records)
     stored, labels, _ = made.store.frame(1)
     torch.testing.assert_close(stored, moving()[0], atol=1e-4, rtol=0)

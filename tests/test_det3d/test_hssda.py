@@ -144,7 +144,7 @@ def test_more_views_of_labelled_frames_fill_the_pool(model, views):
             ),
             0,
         )
-        records[count] = made.mine(read(made, *scenes), 0)
+        records[count] = made.mine(read(made, *scenes))
     for one, many in zip(records[1], records[views], strict=True):
         first = len(one['pair_iou'])
         assert first > 0 and torch.equal(many['scores'], one['scores'])
@@ -247,7 +247,7 @@ def test_the_view_pool_is_measured_in_the_space_of_the_score(model):
         made = model(scores=('cls', dict(type='mmdistill.ViewIoU', space=space)))
         scores = torch.stack([each(weak, raised, {}) for each in made.providers], -1)
         made.judge = lambda points, frames, purpose, scores=scores: (weak, raised, scores)
-        (found,) = made.mine(read(made, (0, [(10, 0, 2, 0.0)], True)), 0)
+        (found,) = made.mine(read(made, (0, [(10, 0, 2, 0.0)], True)))
         assert found['pair_iou'].tolist() == [pytest.approx(expected, abs=1e-5)]
         assert torch.equal(found['pair_iou'], found['scores'][:, 1])
 
@@ -272,7 +272,7 @@ STRAIGHT = dict(rotation=(-0.1, 0.1))  # the wide scene stays in range in the au
 
 def mined(model, *scenes):
     """Records of scenes, one teacher batch."""
-    return model.mine(read(model, *scenes), 0)
+    return model.mine(read(model, *scenes))
 
 
 def test_thresholds_are_the_two_means_of_trusted_scores(model):
@@ -333,7 +333,7 @@ def test_untrusted_predictions_and_bare_frames_change_nothing(model):
     extra = cloud(*boxes_of([(4.5, 5.5, 2, 0.0)]), ground=0, first=40)
     inputs['points'][1] = torch.cat([inputs['points'][1], extra])
     made.teacher.predict.score = lambda number, label: script(number, label) if number < 40 else 0.1
-    records = made.mine(made.read_batch(inputs, samples), 0)
+    records = made.mine(made.read_batch(inputs, samples))
     assert len(records[1]['labels']) == len(WIDE) + 1
     assert float(records[1]['trusted'].min()) == 0
     made.refresh(records)
@@ -480,7 +480,7 @@ def test_records_hold_what_mining_needs(model):
     """Counts of points, overlaps with kept boxes, pairs: against a frame read by hand."""
     made = model(script)
     scenes = read(made, (0, NEAR, True), (5, WIDE, False))
-    labelled, unlabelled = made.mine(scenes, 0)
+    labelled, unlabelled = made.mine(scenes)
     assert (labelled['frame'], labelled['labeled']) == (0, True)
     assert (unlabelled['frame'], unlabelled['labeled']) == (5, False)
     for each, row in ((labelled, 0), (unlabelled, 1)):
@@ -877,7 +877,7 @@ def test_hidden_truth_changes_the_statistics_and_nothing_else(model):
             samples[1] = sample(2, boxes, labels, labeled=False, hidden=hidden)
         results.append(made.loss(inputs, samples))
         stats.append(made.pseudo_stats)
-        assert len(made.mine(made.read_batch(inputs, samples), 0)[1]['trusted'].nonzero()) == 0
+        assert len(made.mine(made.read_batch(inputs, samples))[1]['trusted'].nonzero()) == 0
     for other in results[1:]:
         for name, value in results[0].items():
             assert torch.equal(torch.stack(other[name]), torch.stack(value))

@@ -71,6 +71,17 @@ def test_the_newest_of_a_frame_counts_and_the_oldest_are_forgotten():
     assert len(buffer) == 0 and buffer.newest()[1] == []
 
 
+def test_several_judgements_of_labelled_frames_and_one_of_others():
+    buffer, parts = JudgementBuffer(6, 5, 2), [judgement([2, 3], seed=seed) for seed in range(4)]
+    for part in parts:
+        buffer.add(part, [1, 2], [True, False])
+    kept, frames, labeled = buffer.newest(views=2)
+    assert frames == [1, 1, 2] and labeled == [True, True, False]
+    assert same(parts[3], 0, kept, 0) and same(parts[2], 0, kept, 1) and same(parts[3], 1, kept, 2)
+    # the first step is forgotten
+    assert buffer.newest(views=9)[1] == [1, 1, 1, 2] and buffer.newest()[1] == [1, 2]
+
+
 def test_it_lies_in_the_state_dict():
     buffer = JudgementBuffer(4, 5, 2)
     buffer.add(judgement([2, 3]), [7, 8], [True, False])
@@ -144,6 +155,32 @@ def test_records_of_steps_are_those_of_a_pass(hssda, semi_data, marked_kitti):
         assert torch.equal(record['scores'], scores[: len(record['scores'])])
 
 
+def test_views_of_several_steps_fill_the_pool_of_a_labelled_frame(hssda, semi_data, marked_kitti):
+    """And nothing else of its record, nor that of a frame without labels."""
+    from mmengine.dataset import pseudo_collate
+
+    data, records = semi_data(marked_kitti), {}
+    for views in (1, 3):
+        model = hssda(mining=dict(source='training_buffer', scenes=20, boxes=40), pool_views=views)
+        model.teacher.predict = PerfectTeacher(spread_scores)
+        batch = model.data_preprocessor(pseudo_collate([data[row] for row in (0, 4, 8, 11)]), True)
+        scenes = model.read_batch(batch['inputs'], batch['data_samples'])
+        for step in range(4):
+            model.cur_iter = step
+            model.buffer.add(model.judged(scenes, purpose=1), scenes.frames, scenes.labeled)
+        records[views] = model.buffered_records()
+    assert any(scenes.labeled) and not all(scenes.labeled)
+    for one, three in zip(records[1], records[3], strict=True):
+        times = 3 if one['labeled'] else 1
+        assert len(three['pair_iou']) == times * len(one['pair_iou'])
+        assert len(three['pair_label']) == len(three['pair_iou'])
+        for name in ('frame', 'labeled'):
+            assert one[name] == three[name]
+        for name in ('boxes', 'labels', 'scores', 'trusted', 'points'):
+            assert torch.equal(one[name], three[name])
+    assert sum(len(each['pair_iou']) for each in records[1] if each['labeled']) > 0
+
+
 def test_a_round_without_a_pass_moves_thresholds_and_store(marked_kitti, tmp_path):
     """The second round reads no frame, and the buffer starts anew."""
     from det3d_scenes import hssda_cfg
@@ -159,9 +196,9 @@ def test_a_round_without_a_pass_moves_thresholds_and_store(marked_kitti, tmp_pat
     model = runner.model
     passes, refresh = model.mine, model.refresh
 
-    def counted(scenes, number):
+    def counted(scenes):
         calls.append(len(scenes.frames))
-        return passes(scenes, number)
+        return passes(scenes)
 
     def seen(records):
         rounds.append({record['frame'] for record in records})
@@ -180,8 +217,6 @@ def test_a_round_without_a_pass_moves_thresholds_and_store(marked_kitti, tmp_pat
 def test_what_no_step_has_is_refused(hssda):
     with pytest.raises(UserError, match='mining.source must be one of'):
         hssda(mining=dict(source='buffer'))
-    with pytest.raises(UserError, match='pool_views=8'):
-        hssda(mining=dict(source='training_buffer'), pool_views=8)
     with pytest.raises(UserError, match='no training step asks the teacher'):
         hssda(mining=dict(source='training_buffer'), ambiguous=None, low=None)
     assert hssda().buffer is None

@@ -45,7 +45,7 @@ def test_rows_summary_and_last_line(gain):
     assert found['name'] == 'hssda' and found['seeds'] == [0, 4]
     assert all({'label', 'seed', 'metrics', 'seconds'} <= set(row) for row in found['rows'])
     labels = [row['label'] for row in found['rows'] if row['seed'] == 4]
-    assert labels[:4] == ['burn-in', 'supervised', 'mean teacher', 'HSSDA'] and len(labels) == 7
+    assert labels[:4] == ['burn-in', 'supervised', 'mean teacher', 'HSSDA'] and len(labels) == 9
     means = {(s['label'], s['metric']): (s['mean'], s['std']) for s in found['summary']}
     assert means['HSSDA', 'mAP40_3D_moderate'] == (42.0, pytest.approx(8**0.5))
     assert means['HSSDA', 'teacher/mAP40_3D_moderate'][0] == 43.0
@@ -58,7 +58,7 @@ def test_all_rows_of_a_seed_start_from_one_burn_in(tools, tmp_path):
 
     jobs = hssda.gain_jobs(tmp_path, 7, list(hssda.ROWS), quick=False)
     data, burn_in, *rows = jobs
-    assert data.seed == 7 and len(rows) == 6
+    assert data.seed == 7 and len(rows) == 8
     for row in rows:
         assert row.options['load_from'] == burn_in.checkpoint
         assert row.needs == (burn_in.name,)
@@ -109,9 +109,9 @@ def test_finished_rows_are_kept(gain):
     code, said, second = gain('--seeds', '0')
     assert code == 0 and gain.calls() == []
     assert second['rows'] == first['rows']
-    assert said.count('(from an earlier call)') == 7
+    assert said.count('(from an earlier call)') == 9
     gain('--seeds', '0', '1')
-    assert len(gain.calls()) == 7 and all('seed_1' in call for call in gain.calls())
+    assert len(gain.calls()) == 9 and all('seed_1' in call for call in gain.calls())
 
 
 def test_other_data_or_burn_in_make_rows_anew(gain, monkeypatch):
@@ -129,7 +129,7 @@ def test_a_failure_stops_only_its_own_rows(gain):
     assert code == 1
     assert 'something is wrong with the weather' in said
     assert 'FAILED seed 0 HSSDA without shuffle: exit code 3' in said
-    assert len(found['rows']) == 6
+    assert len(found['rows']) == 8
     (gain.home / 'fail').write_text('seed_0/supervised')
     code, said, _ = gain('--seeds', '0')
     assert code == 0 and len(gain.calls()) == 1  # the supervised row was done before

@@ -11,7 +11,8 @@ ROWS = {
     'centerpoint': KINDS,
     'pv_rcnn': [*KINDS[:3], 'iou-match', 'hssda'],
 }
-POINTPILLARS = ['supervised', 'mean-teacher', 'hssda', 'no-shuffle', 'no-dual', 'no-removal']
+PARTS = ['no-shuffle', 'no-dual', 'no-removal']
+POINTPILLARS = ['supervised', 'mean-teacher', 'hssda', *PARTS, 'rounds', 'buffer']
 
 
 @pytest.fixture
@@ -150,3 +151,17 @@ def test_wrong_detectors_are_refused(tools, tmp_path, capsys):
     assert 'not to choose' in capsys.readouterr().err
     with pytest.raises(SystemExit):
         gain.main(['hssda', out, '--detector', 'second', '--rows', 'second-hssda'])
+
+
+@pytest.mark.parametrize('quick', [False, True])
+def test_sources_of_rounds_differ_in_nothing_else(hssda, tmp_path, quick):
+    """Both have three rounds, whatever the length of the training."""
+    jobs = {job.key: job for job in hssda.gain_jobs(tmp_path, 0, hssda.MINING, quick)[2:]}
+    rounds, buffer = (dict(jobs[key].options) for key in hssda.MINING)
+    source = {key: buffer.pop(key) for key in list(buffer) if key.startswith('model.mining')}
+    assert buffer == rounds and source['model.mining.source'] == 'training_buffer'
+    for job in jobs.values():
+        interval = job.options[hssda.ROUNDS]
+        assert len(range(0, job.iterations, interval)) == 3
+        hook = hssda.config_of(job.config).custom_hooks[3]
+        assert hook.type == 'mmdistill.PseudoMiningHook' and hook.interval == 450

@@ -39,9 +39,24 @@ def test_teacher_work_is_two_views_of_the_frames(bench):
     assert [len(view) for view in whole] == [len(batch['data_samples'])] * 2
 
 
+def test_steps_with_a_buffer_judge_labelled_frames_too(bench):
+    """And leave the model without it."""
+    buffer = bench.filled_buffer()
+    assert len(buffer) == len(bench.dataset)
+    bench.filled_buffer = lambda: buffer
+    operations, written = bench.sources(), int(buffer.written)
+    operations['train step, rounds read the buffer'].run()
+    frames = sum(len(batch['data_samples']) for batch in bench.batches)
+    assert int(buffer.written) == written + frames and bench.model.buffer is None
+    found = buffer.newest()
+    assert any(found[2]) and not all(found[2])
+
+
 def test_the_file_and_the_last_line(bench, tiny_kitti, tmp_path, monkeypatch, capsys):
-    from benchmark import speed
     from benchmark.methods import hssda_speed
+    from benchmark.methods.hssda_workbench_speed import ROUNDS
+
+    from benchmark import speed
 
     monkeypatch.setattr(hssda_speed, 'prepare', lambda args: (tiny_kitti, None))
     monkeypatch.setattr(hssda_speed, 'Workbench', lambda *args: bench)
@@ -59,4 +74,9 @@ def test_the_file_and_the_last_line(bench, tiny_kitti, tmp_path, monkeypatch, ca
     parts = rows['cpu: parts of the step, ms']
     assert {'teacher: network', 'student: backward', 'pasting', 'shuffle'} <= set(parts)
     assert rows['KITTI evaluation, one core']['frames'] == 500
+    mining = rows[f'cpu: mining, {len(bench.dataset)} frames']
+    passes, buffer = (rows[f'cpu: {label}']['ms'] for label in ROUNDS)
+    assert mining['round in steps'] / mining['buffered round in steps'] == pytest.approx(
+        passes / buffer
+    )
     assert {'name', 'command', 'commit', 'versions', 'hardware', 'summary'} <= set(found)

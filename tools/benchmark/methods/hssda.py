@@ -18,6 +18,9 @@ CLASSES = ('Car', 'Pedestrian', 'Cyclist')
 METRIC = 'mAP40_3D_moderate'
 NO_POOL = 10**9
 """A pool of scores is never this large: thresholds stay at their initial values."""
+ROUNDS = 'custom_hooks.3.interval'
+"""Iterations between two mining rounds."""
+THREE_ROUNDS = {ROUNDS: 150}
 
 FULL = Sizes(train=160, val=150)
 QUICK = Sizes(train=40, val=12, shorter=20)
@@ -38,8 +41,16 @@ ROWS: Mapping[str, tuple[str, str, Mapping[str, object]]] = {
         },
     ),
     'no-removal': ('HSSDA without removal', 'hssda', {'model.low': None}),
+    'rounds': ('HSSDA, three rounds', 'hssda', THREE_ROUNDS),
+    'buffer': (
+        'HSSDA, three rounds, training buffer',
+        'hssda',
+        {**THREE_ROUNDS, 'model.mining.source': 'training_buffer', 'model.mining.scenes': 160},
+    ),
 }
 """Label, config and overrides by key."""
+MINING = ('rounds', 'buffer')
+"""Rows of a table of their own: where rounds take the teacher's judgement from."""
 BURN_IN = 'burn-in'
 
 TITLES = {'second': 'SECOND', 'centerpoint': 'CenterPoint', 'pv_rcnn': 'PV-RCNN'}
@@ -109,6 +120,8 @@ def training(
     label, name, options = ROWS.get(key, (BURN_IN, BURN_IN, {}))
     if detector in TITLES:
         label, name = detector_rows(detector)[key], kind
+    if ROUNDS in options:
+        options = {**options, ROUNDS: max(1, options[ROUNDS] // sizes.shorter)}
     config = config_path(name, detector)
     return Training(
         name=key,
@@ -203,6 +216,19 @@ GAIN = Gain(
     ),
     jobs=gain_jobs,
     further=[
+        Further(
+            title='Mining rounds',
+            rows=MINING,
+            method='buffer',
+            columns=COLUMNS,
+            caption=(
+                'Three mining rounds instead of one, from the same burn-in: each reads all frames, '
+                'or the second and third take what the teacher said in the training steps.'
+            ),
+            baseline='rounds',
+        ),
+    ]
+    + [
         Further(
             title=TITLES[detector],
             rows=list(rows),

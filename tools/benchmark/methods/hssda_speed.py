@@ -13,9 +13,9 @@ import torch
 from benchmark.det3d_tools import evaluation, simulator
 from benchmark.methods.hssda import BURN_IN, CLASSES, Sizes, training
 from benchmark.methods.hssda_parts_speed import measure_parts
-from benchmark.methods.hssda_workbench_speed import Workbench
+from benchmark.methods.hssda_workbench_speed import ROUNDS, STEPS, Workbench
 from benchmark.steps import add_parts, quiet_devices, timed
-from benchmark.timing import Operation, interleaved
+from benchmark.timing import Operation, Times, interleaved
 
 BATCHES = 3
 """Batches whose times are summed; the sampler mixes labelled and unlabelled frames."""
@@ -32,6 +32,7 @@ def measure_speed(args: argparse.Namespace, report: Any) -> Any:
     if not args.only_steps:
         checkpoint_cost(bench, report)
         shuffle_cost(bench, report)
+        mining_cost(bench, 1 if args.quick else 3, report)
         measure_parts(report, args.quick)
         evaluation(data, report, 500, CLASSES)
         simulator(report, 2.0 if args.quick else 10.0)
@@ -132,3 +133,25 @@ def shuffle_cost(bench: Workbench, report: Any) -> None:
     }
     for label, times in interleaved(operations, 15, bench.device).items():
         report.add(f'{bench.device.type}: {label}', times.metrics(), sum(times.wall))
+
+
+def mining_cost(bench: Workbench, rounds: int, report: Any) -> None:
+    """Steps and mining rounds with either source of the teacher's judgement."""
+    name, batches = bench.device.type, len(bench.batches)
+    found = interleaved(bench.sources(), rounds, bench.device)
+    for label, times in found.items():
+        count = batches if label in STEPS else 1
+        each = Times([t / count for t in times.wall], [t / count for t in times.cpu])
+        report.add(f'{name}: {label}', each.metrics(), sum(times.wall))
+    step, round_ = (
+        [found[label].median() / count for label in labels]
+        for labels, count in ((STEPS, batches), (ROUNDS, 1))
+    )
+    ratios = {
+        'buffered step, x': step[1] / step[0],
+        'round in steps': round_[0] / step[0],
+        'buffered round in steps': round_[1] / step[0],
+        # so many steps between two rounds cost as much either way
+        'equal at an interval of': (round_[0] - round_[1]) / max(step[1] - step[0], 1e-9),
+    }
+    report.add(f'{name}: mining, {len(bench.dataset)} frames', ratios)

@@ -17,6 +17,10 @@ from mmengine.utils import import_modules_from_strings
 from benchmark.methods.hssda import config_path, data_options
 from benchmark.timing import Breakdown, Operation
 
+STEPS = ('train step, rounds read frames', 'train step, rounds read the buffer')
+ROUNDS = ('judgements of a mining round from all frames', 'the same from the buffer')
+"""Operations of :meth:`Workbench.sources`."""
+
 
 class Workbench:
     """A model after a burn-in and a mining round, with batches, on one device.
@@ -46,26 +50,33 @@ class Workbench:
         self.model.train()
         cfg.optim_wrapper.optimizer.lr = 0.0  # the same work in every repetition
         self.optim: OptimWrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
-        loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
-        self.dataset = loader.dataset
+        self.loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+        self.dataset = self.loader.dataset
         bank_feed.add_labeled(self.model.bank, self.dataset)
         self.mine(bank_feed.add_mined)
-        stream = iter(loader)
+        stream = iter(self.loader)
         self.batches = [next(stream) for _ in range(batches)]
 
     def mine(self, add_mined: Callable) -> None:
         """One mining round over all frames, so that all levels occur."""
+        self.model.refresh(self.records())
+        add_mined(self.model.bank, self.dataset, self.model.store)
+
+    def records(self) -> list[dict]:
+        """What a pass over all frames gives a mining round."""
         records = []
         self.model.eval()
         for start in range(0, len(self.dataset), 4):
             frames = range(start, min(start + 4, len(self.dataset)))
             batch = pseudo_collate([self.dataset[index] for index in frames])
-            data = self.model.data_preprocessor(batch, True)
-            scenes = self.model.read_batch(data['inputs'], data['data_samples'])
-            records.extend(self.model.mine(scenes, 0))
+            records.extend(self.model.mine(self.scenes(batch)))
         self.model.train()
-        self.model.refresh(records)
-        add_mined(self.model.bank, self.dataset, self.model.store)
+        return records
+
+    def scenes(self, batch: dict) -> Any:
+        """A batch as the model reads it."""
+        data = self.model.data_preprocessor(batch, True)
+        return self.model.read_batch(data['inputs'], data['data_samples'])
 
     def step(self, batch: dict) -> Any:
         """A whole training step as the runner makes it."""
@@ -98,8 +109,7 @@ class Workbench:
 
     def teacher_views(self, batch: dict, unlabeled: bool) -> list[list]:
         """Cropped clouds of the raw and of the augmented view."""
-        data = self.model.data_preprocessor(batch, True)
-        scenes = self.model.read_batch(data['inputs'], data['data_samples'])
+        scenes = self.scenes(batch)
         rows = torch.arange(len(scenes.frames))
         rows = scenes.unlabeled_rows().cpu() if unlabeled else rows
         if len(rows) == 0:
@@ -184,6 +194,46 @@ class Workbench:
             'EMA update': Operation(
                 each(lambda: ema_update(model.teacher, model.student, 0.999, 'ema'), [()] * times)
             ),
+        }
+
+    def filled_buffer(self) -> Any:
+        """A training buffer with as many scenes as there are frames, from as many steps."""
+        from mmdistill.det3d.judgement_buffer import JudgementBuffer
+
+        model, count = self.model, len(self.dataset)
+        buffer = JudgementBuffer(count, 100, len(model.score_names), model.box_dim)
+        buffer.to(self.device)
+        stream = iter(self.loader)
+        while len(buffer) < count:
+            scenes = self.scenes(next(stream))
+            buffer.add(model.judged(scenes, purpose=1), scenes.frames, scenes.labeled)
+        return buffer
+
+    def sources(self) -> dict[str, Operation]:
+        """Mining's two sources: a training step of each, over all batches, and a round of each."""
+        model, buffer = self.model, self.filled_buffer()
+
+        def buffered(run: Callable[[], Any]) -> Callable[[], None]:
+            def inner() -> None:
+                model.buffer = buffer
+                try:
+                    run()
+                finally:
+                    model.buffer = None
+
+            return inner
+
+        def kept() -> None:
+            for batch in self.batches:
+                self.step(batch)
+                if model.step_judgement is not None:
+                    buffer.add(*model.step_judgement)
+
+        return {
+            STEPS[0]: Operation(lambda: [self.step(batch) for batch in self.batches], self.clear),
+            STEPS[1]: Operation(buffered(kept), self.clear),
+            ROUNDS[0]: Operation(self.records),
+            ROUNDS[1]: Operation(buffered(model.buffered_records)),
         }
 
     def pseudo_labels(self) -> tuple[float, float]:
