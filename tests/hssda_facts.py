@@ -215,7 +215,8 @@ def _per_class(value):
 
 
 def _view(view):
-    """``0.5; 0.785; 0.95, 1.05``: flip, largest turn, scales."""
+    """``0.5; 0.785; 0.95, 1.05``: flips, largest turn, scales."""
     low, high = view.rotation
     assert low == -high
-    return f'{num(view.flip_prob)}, {num(high)}, {num(*view.scale)}'.replace(', ', '; ', 2)
+    flips = filter(None, (view.flip_prob, getattr(view, 'vertical_flip_prob', None)))
+    return f'{num(*flips)}; {num(high)}; {num(*view.scale)}'

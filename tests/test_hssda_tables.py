@@ -49,7 +49,7 @@ def test_a_table_lists_every_config_and_says_what_it_does(title, names, facts):
 
 
 def test_augmentation_of_supervised_runs_is_the_students_view():
-    """Turns and scales are those of the run that goes on from them; flips at least."""
+    """Turns, scales and flips are those of the run that goes on from them."""
     seen = 0
     for name in NAMES:
         follower = name.replace('burn-in', 'hssda').replace('supervised', 'hssda')
@@ -59,7 +59,10 @@ def test_augmentation_of_supervised_runs_is_the_students_view():
         found, view = transforms(config(name)), config(follower).model.student_view
         assert tuple(found['GlobalRotScaleTrans'].rot_range) == tuple(view.rotation), name
         assert tuple(found['GlobalRotScaleTrans'].scale_ratio_range) == tuple(view.scale), name
-        assert found['RandomFlip3D'].flip_ratio_bev_horizontal == view.flip_prob, name
+        flips = found['RandomFlip3D']
+        assert flips.flip_ratio_bev_horizontal == view.flip_prob, name
+        both = flips.get('flip_ratio_bev_vertical', 0), view.get('vertical_flip_prob', 0)
+        assert both[0] == both[1], name
         seen += 1
     assert seen > 15
 

@@ -15,7 +15,9 @@ model = dict(
     detector=detector,
     class_names=_base_.class_names,
     # The official config flips along both axes; a view flips along one.
-    student_view=dict(flip_prob=0.5, rotation=(-0.785, 0.785), scale=(0.95, 1.05)),
+    student_view=dict(
+        flip_prob=0.5, vertical_flip_prob=0.5, rotation=(-0.785, 0.785), scale=(0.95, 1.05)
+    ),
     teacher_view=dict(flip_prob=1.0, rotation=(-0.785, 0.785), scale=(0.91, 1.12)),
     object_bank=dict(sample_groups=dict(Car=25, Pedestrian=20, Cyclist=20), min_points=5),
     scores=('heatmap_peak', 'view_iou'),

@@ -21,7 +21,9 @@ class ViewRange:
     """How a view is drawn.
 
     Attributes:
-        flip_prob: probability of the reflection y -> -y.
+        flip_prob: probability of the reflection y -> -y (mmdet3d's horizontal flip).
+        vertical_flip_prob: probability of the reflection x -> -x (its vertical flip), drawn
+            independently. Both are for scenes that surround the sensor, as of nuScenes and Waymo.
         rotation: lowest and highest angle about z in radians.
         scale: lowest and highest scale.
 
@@ -32,10 +34,12 @@ class ViewRange:
     flip_prob: float = 0.0
     rotation: tuple[float, float] = (0.0, 0.0)
     scale: tuple[float, float] = (1.0, 1.0)
+    vertical_flip_prob: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.flip_prob <= 1:
-            raise UserError(f'flip_prob must lie in [0, 1], got {self.flip_prob}')
+        for name in ('flip_prob', 'vertical_flip_prob'):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f'{name} must lie in [0, 1], got {getattr(self, name)}')
         for name in ('rotation', 'scale'):
             pair = getattr(self, name)
             if not (isinstance(pair, (list, tuple)) and len(pair) == 2 and pair[0] <= pair[1]):
@@ -47,13 +51,19 @@ class ViewRange:
         """Turns uniform numbers into one view per sample.
 
         Args:
-            uniform: (B, 3) numbers in [0, 1): flip, angle, scale.
+            uniform: (B, 3) numbers in [0, 1): both flips, angle, scale.
         """
         low, high = self.rotation
         smallest, largest = self.scale
+        coin, first = uniform[:, 0], self.flip_prob
+        flip = coin < first
+        # what is left of the first coin, spread over [0, 1) again, is a second one
+        rest = torch.where(flip, coin / max(first, 1e-9), (coin - first) / max(1 - first, 1e-9))
+        vertical = rest < self.vertical_flip_prob
+        # x -> -x is y -> -y and half a turn
         return Similarity(
-            flip=uniform[:, 0] < self.flip_prob,
-            angle=low + (high - low) * uniform[:, 1],
+            flip=flip ^ vertical,
+            angle=low + (high - low) * uniform[:, 1] + torch.pi * vertical,
             scale=smallest + (largest - smallest) * uniform[:, 2],
         )
 

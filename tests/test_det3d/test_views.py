@@ -140,6 +140,46 @@ def test_iou_is_invariant():
     assert (before - after).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize('both', [False, True])
+def test_vertical_flips_are_the_hosts(both):
+    """mmdet3d: flip('vertical') after flip('horizontal'), then the turn."""
+    from mmdet3d.structures import LiDARInstance3DBoxes
+
+    spread = ViewRange(flip_prob=float(both), vertical_flip_prob=1.0, rotation=(0.3, 0.3))
+    boxes = random_boxes(4, 20, velocity=True)
+    view = spread.draw(torch.rand(4, 3, generator=torch.Generator().manual_seed(0)))
+    moved = view.boxes(boxes)
+    for row in range(4):
+        reference = LiDARInstance3DBoxes(boxes[row].clone(), box_dim=9)
+        for direction in ['horizontal'] * both + ['vertical']:
+            reference.flip(direction)
+        reference.rotate(torch.tensor(0.3))
+        torch.testing.assert_close(moved[row, :, :6], reference.tensor[:, :6], atol=3e-5, rtol=0)
+        assert angle_gap(moved[row, :, 6], reference.tensor[:, 6]).max() < 1e-5
+        torch.testing.assert_close(moved[row, :, 7:], reference.tensor[:, 7:], atol=3e-5, rtol=0)
+
+
+@pytest.mark.parametrize(('flip', 'vertical'), [(0.25, 0.5), (0.5, 0.5), (0.0, 0.3), (1.0, 0.7)])
+def test_flips_are_independent(flip, vertical):
+    """Four kinds in the product of the shares; a flip of both axes is half a turn."""
+    spread = ViewRange(flip_prob=flip, vertical_flip_prob=vertical)
+    drawn = spread.draw(torch.rand(40000, 3, generator=torch.Generator().manual_seed(1)))
+    upright = drawn.matrices() @ torch.tensor([1.0, 0.0])
+    along_x, along_y = upright[:, 0] < 0, (drawn.matrices() @ torch.tensor([0.0, 1.0]))[:, 1] < 0
+    for x in (False, True):
+        for y in (False, True):
+            share = (vertical if x else 1 - vertical) * (flip if y else 1 - flip)
+            seen = ((along_x == x) & (along_y == y)).float().mean()
+            assert float(seen) == pytest.approx(share, abs=0.01)
+
+
+def test_no_vertical_flip_draws_what_it_drew_before():
+    numbers = torch.rand(500, 3, generator=torch.Generator().manual_seed(2))
+    drawn = ViewRange(flip_prob=0.5, rotation=(-0.7, 0.7)).draw(numbers)
+    assert torch.equal(drawn.flip, numbers[:, 0] < 0.5)
+    assert torch.equal(drawn.angle, -0.7 + 1.4 * numbers[:, 1])
+
+
 def test_draw_covers_the_range_and_depends_on_its_numbers_only():
     spread = ViewRange(flip_prob=0.25, rotation=(-0.785, 0.785), scale=(0.95, 1.05))
     drawn = spread.draw(torch.rand(20000, 3, generator=torch.Generator().manual_seed(0)))
@@ -164,6 +204,7 @@ def test_certain_flips(always):
     'wrong',
     [
         dict(flip_prob=1.5),
+        dict(vertical_flip_prob=-0.1),
         dict(scale=(1.1, 0.9)),
         dict(scale=(0, 1)),
         dict(rotate=(0, 1)),
@@ -179,7 +220,7 @@ def test_wrong_ranges_are_refused(wrong):
 
 def test_a_view_is_one_similarity():
     """A view holds one flip, one angle, one scale: a second rotation cannot be recorded."""
-    assert set(ViewRange.__dataclass_fields__) == {'flip_prob', 'rotation', 'scale'}
+    assert set(Similarity.__dataclass_fields__) == {'flip', 'angle', 'scale'}
     first, second = views(4), views(4, seed=1)
     boxes = random_boxes(4, 9)
     both = second.boxes(first.boxes(boxes))
