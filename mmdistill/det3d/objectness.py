@@ -4,7 +4,6 @@ The host's RoI head forgets from which proposal a box came, and shows only what 
 non-maximum suppression leaves. These heads predict the same boxes and tell both.
 """
 
-import copy
 from typing import Any
 
 import torch
@@ -14,9 +13,6 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmdistill.registry import MODELS
-
-NO_SUPPRESSION = 2.0
-"""An overlap that no two boxes have."""
 
 
 @MODELS.register_module()
@@ -63,6 +59,8 @@ class UnsuppressedBBoxHead(PVRCNNBBoxHead):
     ``before_nms``: all boxes above ``score_thr``, with the fields of the result.
     """
 
+    _suppressing: list[tuple[Tensor, Tensor]] | None = None
+
     def get_results(
         self,
         rois: Tensor,
@@ -73,12 +71,29 @@ class UnsuppressedBBoxHead(PVRCNNBBoxHead):
         test_cfg: Any = None,
     ) -> list[InstanceData]:
         """The host's results, the boxes before NMS attached; arguments are the host's."""
-        given = (rois, cls_preds, bbox_reg, class_labels, input_metas)
-        results = super().get_results(*given, test_cfg)
-        if test_cfg.get('keep_before_nms', False):
-            open_cfg = copy.copy(test_cfg)
-            open_cfg.update(nms_thr=NO_SUPPRESSION)
-            every = super().get_results(*given, open_cfg)
-            for result, before in zip(results, every, strict=True):
-                result.set_metainfo(dict(before_nms=before))
+        self._suppressing = before = []
+        try:
+            given = (rois, cls_preds, bbox_reg, class_labels, input_metas, test_cfg)
+            results = super().get_results(*given)
+        finally:
+            self._suppressing = None
+        if not test_cfg.get('keep_before_nms', False):
+            return results
+        for row, (scores, boxes) in enumerate(before):
+            passed = scores >= (test_cfg.score_thr or 0.0)
+            kind = input_metas[row]['box_type_3d']
+            every = InstanceData(
+                bboxes_3d=kind(boxes[passed], self.bbox_coder.code_size),
+                scores_3d=scores[passed],
+                labels_3d=class_labels[row][passed],
+            )
+            results[row].set_metainfo(dict(before_nms=every))
         return results
+
+    def class_agnostic_nms(
+        self, scores: Tensor, bbox_preds: Tensor, nms_cfg: Any, input_meta: dict
+    ) -> Tensor:
+        """The host's choice of a sample's boxes; remembers what it chose from."""
+        if self._suppressing is not None:
+            self._suppressing.append((scores, bbox_preds))
+        return super().class_agnostic_nms(scores, bbox_preds, nms_cfg, input_meta)

@@ -4,12 +4,23 @@ A provider takes the teacher's boxes of the raw view, those of the augmented vie
 to raw coordinates, and the further scores of the detector; it returns (B, N) scores.
 """
 
+from typing import Protocol
+
 from torch import Tensor
 
 from mmdistill.core.errors import UserError
 from mmdistill.det3d.box_batch import BoxBatch
 from mmdistill.det3d.boxes import bev_iou, iou_3d
 from mmdistill.registry import TASK_UTILS
+
+
+class ScoreProvider(Protocol):
+    """What gives boxes a score; ``name`` is that of its thresholds."""
+
+    name: str
+
+    def __call__(self, boxes: BoxBatch, other: BoxBatch, extra: dict[str, Tensor]) -> Tensor:
+        """(B, N) scores."""
 
 
 @TASK_UTILS.register_module()
@@ -101,7 +112,7 @@ PROVIDERS = {
 }
 
 
-def build_score(score: str | dict) -> ClsScore | RoIObjectness | PredictedIoU | ViewIoU:
+def build_score(score: str | dict) -> ScoreProvider:
     """Builds a provider from its name (``'cls'``) or config.
 
     Raises:
