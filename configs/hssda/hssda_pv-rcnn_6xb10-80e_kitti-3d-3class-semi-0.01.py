@@ -1,24 +1,13 @@
 # HSSDA on KITTI with 1 % of the labels: the paper's detector, scores and schedule (6 GPUs x 10
 # scenes, 80 epochs).
-_base_ = [
-    '../_base_/models/pv_rcnn_kitti.py',
-    '../_base_/datasets/kitti-3d-3class-semi.py',
-    '../_base_/schedules/one-cycle_80e.py',
-    '../_base_/det3d_runtime.py',
-]
+_base_ = ['../_base_/models/pv_rcnn_kitti.py', '../_base_/hssda_kitti.py']
 load_from = 'work_dirs/burn-in_pv-rcnn_1xb8-80e_kitti-3d-3class-semi-0.01/epoch_80.pth'
 
 detector = _base_.model
 model = dict(
     _delete_=True,
-    type='mmdistill.HSSDA',
+    **_base_.hssda,
     detector=detector,
-    class_names=_base_.class_names,
-    student_view=dict(flip_prob=0.5, rotation=(-0.785, 0.785), scale=(0.95, 1.05)),
-    teacher_view=dict(flip_prob=1.0, rotation=(-0.785, 0.785), scale=(0.91, 1.12)),
-    object_bank=dict(
-        sample_groups=dict(Car=15, Pedestrian=10, Cyclist=10), min_points=5, use_ground_plane=True
-    ),
     scores=('cls', 'objectness', 'view_iou'),
     thresholds=dict(init=dict(cls=0.99, objectness=0.95, view_iou=0.93)),
     match_iou=0.5,
@@ -30,16 +19,3 @@ model = dict(
     teacher_test_cfg=dict(score_thr=0.1, nms_thr=0.1),
     head_cfg=dict(loss_norm='sample', weight_corner=False, weight_keypoints=False),
 )
-custom_hooks = [
-    dict(type='mmdistill.PreemptHook'),
-    dict(
-        type='mmdistill.TeacherUpdateHook',
-        momentum=dict(type='mmdistill.LinearRampMomentum', keep_final=0.9996, ramp_iters=2000),
-        buffers='ema',
-    ),
-    dict(type='mmdistill.ObjectBankHook'),
-    dict(type='mmdistill.PseudoMiningHook', interval=5, by_epoch=True, num_workers=4),
-    dict(type='mmdistill.PseudoQualityHook', interval=50),
-]
-default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1, max_keep_ckpts=5))
-log_processor = dict(window_size=50, by_epoch=True)

@@ -1,15 +1,15 @@
 # Mean teacher with one fixed score threshold, everything else as in HSSDA.
 _base_ = ['./hssda_pv-rcnn_synthetic-kitti.py']
 
-hssda = _base_.model
+semi = _base_.model
 model = dict(
     _delete_=True,
     type='mmdistill.MeanTeacher3D',
-    detector=hssda.detector,
-    class_names=hssda.class_names,
-    student_view=hssda.student_view,
-    object_bank=hssda.object_bank,
-    head_cfg=hssda.head_cfg,
+    detector=semi.detector,
+    class_names=semi.class_names,
+    student_view=semi.student_view,
+    object_bank=semi.object_bank,
+    head_cfg=semi.head_cfg,
     pseudo_filter=dict(type='mmdistill.ScoreFilter', score_thr=0.3),
 )
 custom_hooks = [
