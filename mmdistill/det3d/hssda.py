@@ -46,10 +46,19 @@ from mmdistill.core.errors import UserError, options_of
 from mmdistill.core.pseudo import PseudoStats
 from mmdistill.det3d.box_batch import BoxBatch
 from mmdistill.det3d.boxes import bev_iou, iou_3d, points_in_batch_boxes
-from mmdistill.det3d.judgement import Judgement, matched_pairs, records_of, rows_of
+from mmdistill.det3d.judgement import Judgement, matched_pairs, rows_of
 from mmdistill.det3d.judgement_buffer import JudgementBuffer
 from mmdistill.det3d.pseudo_store import PseudoLabelStore
 from mmdistill.det3d.quality import hidden_stats
+from mmdistill.det3d.round_records import (
+    by_frame,
+    every_box,
+    fallen_boxes,
+    joined,
+    mined_boxes,
+    records_of,
+    score_pools,
+)
 from mmdistill.det3d.score_providers import build_score
 from mmdistill.det3d.semi_detector import SceneBatch, SemiDet3D
 from mmdistill.det3d.views import ViewRange
@@ -331,74 +340,21 @@ class HSSDA(SemiDet3D):
 
     def refresh(self, records: list[dict]) -> None:
         """Fits the thresholds and mines the high level; independent of the records' order."""
-        # a frame is recorded twice when it stands in for a broken one
-        once = {record['frame']: record for record in records}
-        records = [once[frame] for frame in sorted(once)]
-        self.filter.fit(self.score_pools(records))
-        if not self.high:
+        records = by_frame(records)
+        pools = score_pools(records, self.score_names, len(self.class_names), self.match_iou)
+        self.filter.fit(pools)
+        if not self.high or all(record['labeled'] for record in records):
             return
+        device = self.filter.high.device
+        judged = (every_box(records, name).to(device) for name in ('scores', 'labels'))
+        level = self.filter.levels(*judged).cpu()
         confidence = self.score_names.index('cls') if 'cls' in self.score_names else 0
-        parts = {name: [] for name in ('frames', 'boxes', 'labels', 'scores')}
-        for record in records:
-            if record['labeled']:
-                continue
-            level = self.filter.levels(
-                record['scores'].to(self.filter.high.device),
-                record['labels'].to(self.filter.high.device),
-            ).cpu()
-            mined = (level == HIGH) & (record['trusted'] == 0)
-            mined &= record['points'] >= self.high['min_points']
-            parts['frames'].append(torch.full((int(mined.sum()),), record['frame']))
-            parts['boxes'].append(record['boxes'][mined])
-            parts['labels'].append(record['labels'][mined])
-            parts['scores'].append(record['scores'][mined, confidence])
-        if parts['frames']:
-            found = {name: torch.cat(value) for name, value in parts.items()}
-            evict = self.fallen(records) if self.high['refresh'] else None
-            self.store.update(found, int(self.store.version), evict)
-
-    def score_pools(self, records: list[dict]) -> dict[tuple[str, int], Tensor]:
-        """Scores of trusted predictions by (score name, class), over all frames (hssda 1.4)."""
-        trusted = [record['trusted'] >= self.match_iou for record in records]
-        labels = torch.cat([r['labels'][t] for r, t in zip(records, trusted, strict=True)])
-        scores = torch.cat([r['scores'][t] for r, t in zip(records, trusted, strict=True)])
-        pair_iou = torch.cat([record['pair_iou'] for record in records])
-        pair_label = torch.cat([record['pair_label'] for record in records])
-        pools = {}
-        for column, name in enumerate(self.score_names):
-            for label in range(len(self.class_names)):
-                own = scores[labels == label, column]
-                if name == 'view_iou':
-                    own = pair_iou[pair_label == label]
-                pools[name, label] = own
-        return pools
-
-    def fallen(self, records: list[dict]) -> Tensor:
-        """(stored,) bool: boxes on which no prediction of their class passes the low thresholds."""
-        seen = {record['frame']: record for record in records}
-        fallen = torch.zeros(len(self.store), dtype=torch.bool)
-        for frame in self.store.frame_ids():
-            record = seen.get(frame)
-            if record is None:
-                continue
-            boxes, labels, _ = (each.cpu() for each in self.store.frame(frame))
-            passed = (
-                self.filter.levels(
-                    record['scores'].to(self.filter.high.device),
-                    record['labels'].to(self.filter.high.device),
-                ).cpu()
-                >= AMBIGUOUS
-            )
-            holds = bev_iou(boxes, record['boxes']) >= self.match_iou
-            holds &= passed[None] & (labels[:, None] == record['labels'][None])
-            fallen[self.store.frames.cpu() == frame] = ~holds.any(1)
-        return fallen
-
-
-def joined(pools: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Overlaps and classes of several views as one pool."""
-    overlaps, classes = zip(*pools, strict=True)
-    return torch.cat(overlaps), torch.cat(classes)
+        found = mined_boxes(records, level == HIGH, self.high['min_points'], confidence)
+        evict = None
+        if self.high['refresh']:
+            stored = self.store.contents()
+            evict = fallen_boxes(stored, records, level >= AMBIGUOUS, self.match_iou)
+        self.store.update(found, int(self.store.version), evict)
 
 
 def _positions(key: str, names: Sequence[str], known: Sequence[str]) -> list[int]:

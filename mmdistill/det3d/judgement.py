@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 from torch import Tensor
@@ -75,34 +75,3 @@ def matched_pairs(
         overlap = overlap.amax(-1, keepdim=True)
     labels = weak.labels[..., None].expand_as(overlap)
     return overlap[overlap > 0], labels[overlap > 0]
-
-
-def records_of(
-    found: Judgement,
-    pools: Sequence[tuple[Tensor, Tensor]],
-    frames: Sequence[int],
-    labeled: Sequence[bool],
-) -> list[dict]:
-    """One record of CPU tensors per frame, without padding.
-
-    Args:
-        found: judgement of B scenes.
-        pools: (B,) overlaps between their views, and the classes of these.
-        frames: (B,) ids.
-        labeled: (B,) whether they have labels.
-    """
-    records = []
-    for row, frame in enumerate(frames):
-        valid = found.weak.valid[row]
-        record = dict(
-            boxes=found.weak.boxes[row][valid],
-            labels=found.weak.labels[row][valid],
-            scores=found.scores[row][valid],
-            trusted=found.trusted[row][valid],
-            points=found.points[row][valid],
-            pair_iou=pools[row][0],
-            pair_label=pools[row][1],
-        )
-        record = {name: value.cpu() for name, value in record.items()}
-        records.append(dict(record, frame=frame, labeled=labeled[row]))
-    return records

@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from pv_rcnn_cfg import pv_rcnn
 
-from mmdistill.det3d.semi_detector import soft_detector
+from mmdistill.det3d.detectors import soft_detector
 
 # classes interleaved, as they come from ground truth, mining and pasting
 ROWS = [(10, 0, 2, 0.1), (6, 5, 0), (16, -6, 2, 1.5), (19, 6, 1), (4.4, -2.9, 0, 1.2), (12, 4, 2)]

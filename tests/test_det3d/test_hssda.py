@@ -295,13 +295,15 @@ def test_thresholds_are_the_two_means_of_trusted_scores(model):
 
 def test_pools_by_hand(model):
     """Scores of predictions trusted by 0.5 or more; for the view overlap the given pairs."""
+    from mmdistill.det3d.round_records import score_pools
+
     made = model(thresholds=dict(decimals=None))
     rows = [(4.0 + 5 * i, 0, 2) for i in range(6)]
     scores = [[0.9, 0.31], [0.8, 0.32], [0.3, 0.33], [0.2, 0.34], [0.01, 0.35], [0.02, 0.36]]
     trusted = [1.0, 0.5, 0.9, 0.5, 0.49, 0.0]
     pairs = dict(pair_iou=[0.1, 0.9, 0.7, 0.3, 0.5], pair_label=[2, 2, 2, 2, 1])
     records = [record(0, rows, scores, labeled=True, trusted=trusted, **pairs)]
-    pools = made.score_pools(records)
+    pools = score_pools(records, made.score_names, len(made.class_names), made.match_iou)
     assert sorted(pools['cls', 2].tolist()) == pytest.approx([0.2, 0.3, 0.8, 0.9])
     assert sorted(pools['view_iou', 2].tolist()) == pytest.approx([0.1, 0.3, 0.7, 0.9])
     assert pools['view_iou', 1].tolist() == [0.5] and len(pools['cls', 0]) == 0

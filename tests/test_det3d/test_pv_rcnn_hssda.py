@@ -18,7 +18,8 @@ from pv_rcnn_cfg import pv_rcnn, stock_cfg
 from mmdistill.core import launch
 from mmdistill.det3d.boxes import bev_iou, iou_3d, points_in_boxes
 from mmdistill.det3d.cpu_ops import remove_cpu_ops
-from mmdistill.det3d.semi_detector import remove_points, soft_detector
+from mmdistill.det3d.detectors import soft_detector
+from mmdistill.det3d.semi_detector import remove_points
 from mmdistill.det3d.shuffle_aug import unshuffled_at
 
 pytest.importorskip('spconv.pytorch')

@@ -16,7 +16,7 @@ from torch import nn
 from mmdistill.core.errors import UserError
 from mmdistill.det3d.boxes import iou_3d
 from mmdistill.det3d.cpu_ops import install_cpu_ops, remove_cpu_ops
-from mmdistill.det3d.semi_detector import soft_detector
+from mmdistill.det3d.detectors import soft_detector
 
 SCENES = [ROWS, ROWS[2:4], ROWS[1:2]]
 FOREGROUND = 0.55

@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def gain(tools, tmp_path, fake_train, monkeypatch, capsys):
     """Runs the benchmark with the fake training; returns exit code, output and JSON."""
-    from benchmark import gain
     from benchmark.methods import hssda
+
+    from benchmark import gain
 
     monkeypatch.setattr(hssda, 'QUICK', hssda.Sizes(train=5, val=1, shorter=50))
     monkeypatch.setenv('FAKE_TRAIN', str(tmp_path))

@@ -134,7 +134,7 @@ class Workbench:
         """Voxelisation and prediction with NMS of all views."""
         from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 
-        from mmdistill.det3d.semi_detector import changed_test_cfg
+        from mmdistill.det3d.detectors import changed_test_cfg
 
         teacher = self.model.teacher
         for clouds in views:
