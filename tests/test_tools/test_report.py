@@ -124,10 +124,16 @@ def test_a_comparison_on_other_data_has_a_table_of_its_own(tools, tmp_path):
     result.update(rows=rows, summary=summarise(rows))
     (tmp_path / 'docs' / 'results').mkdir(parents=True)
     (tmp_path / 'docs' / 'trs.md').write_text('<!-- results:trs -->old<!-- /results:trs -->\n')
+    short = '<!-- results:trs-main --><!-- /results:trs-main -->\n'
+    (tmp_path / 'README.md').write_text(short)
     (tmp_path / 'docs' / 'results' / 'trs_gain.json').write_text(json.dumps(result))
     assert report.main(['--root', str(tmp_path)]) == 0
     people, mouse = (tmp_path / 'docs' / 'trs.md').read_text().split('| PCK |')
     assert '| **TRS** | **35.5** |' in people and 'mouse' not in people
     assert '| **TRS, mouse** | **77.0** | **3.5** |' in mouse and 'python x' in mouse
+    # the short form has the first table, and the time of its rows alone
+    main = (tmp_path / 'README.md').read_text()
+    assert '| **TRS** | **35.5** |' in main and 'mouse' not in main and 'PCK' not in main
+    assert 'docs/results/trs_gain.json' in main and 'python x' not in main and '3:20.' in main
     assert (tmp_path / 'docs' / 'results' / 'trs_gain.png').is_file()
     assert report.main(['--root', str(tmp_path), '--check']) == 0

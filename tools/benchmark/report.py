@@ -2,8 +2,8 @@
 
 Beside each file a ``.md`` and a ``.png`` are written, and the text between the markers
 ``<!-- results:NAME -->`` and ``<!-- /results:NAME -->`` in README.md and docs is replaced; NAME
-is the method's for its gain, ``NAME-speed`` for its speed. ``--check`` writes nothing and fails
-when something is out of date.
+is the method's for its gain, ``NAME-main`` for the first table of it alone, ``NAME-speed`` for its
+speed. ``--check`` writes nothing and fails when something is out of date.
 """
 
 from __future__ import annotations
@@ -31,15 +31,26 @@ def marker_of(result: dict) -> str:
     return result['name'] + ('-speed' if result.get('kind') == 'speed' else '')
 
 
-def gain_table(result: dict) -> str:
-    """Markdown of a gain benchmark: its tables, what they show and where they come from."""
+def gain_table(result: dict, main: bool = False) -> str:
+    """Markdown of a gain benchmark: its tables, what they show and where they come from.
+
+    Args:
+        result: content of the JSON file.
+        main: the first table alone.
+    """
     gain = methods.find(result['name']).GAIN
     seeds = ', '.join(map(str, result['seeds']))
     kind = f'seeds {seeds}' if len(result['seeds']) > 1 else f'seed {seeds}'
     if len(result['seeds']) > 1:
         kind = f'mean ± standard deviation over {kind}'
+    tables = gain.tables(result['summary'])[: 1 if main else None]
+    if main:
+        labels = {line['label'] for line in tables[0].summary}
+        rows = [row for row in result['rows'] if row['label'] in labels]
+        # the last call may have been one for other tables
+        result = {**result, 'rows': rows, 'command': f'{RESULTS}/{result["name"]}_gain.json'}
     parts = []
-    for each in gain.tables(result['summary']):
+    for each in tables:
         cells = comparison(each.summary, each.columns)
         table = [
             [f'**{c}**' if c and line[0] == each.method else c for c in line] for line in cells
@@ -78,9 +89,12 @@ def origin(result: dict) -> str:
     return text + (' A quick run, too short to mean anything.' if result.get('quick') else '')
 
 
-def body(result: dict) -> str:
-    """Markdown of a result."""
-    return speed_table(result) if result.get('kind') == 'speed' else gain_table(result)
+def contents(result: dict) -> dict[str, str]:
+    """Markdown of a result by marker, the whole one first."""
+    if result.get('kind') == 'speed':
+        return {marker_of(result): speed_table(result)}
+    name = marker_of(result)
+    return {name: gain_table(result), f'{name}-main': gain_table(result, main=True)}
 
 
 def plot(result: dict, path: Path, stamp: str) -> None:
@@ -150,9 +164,11 @@ def update(root: Path, check: bool) -> list[str]:
     before = dict(documents)
     for source in sorted((root / RESULTS).glob('*.json')):
         result = json.loads(source.read_text())
-        content = body(result)
+        parts = contents(result)
         page = source.with_suffix('.md')
-        documents[page] = f'# {marker_of(result)}\n\n{content}\n\n![]({source.stem}.png)\n'
+        documents[page] = (
+            f'# {marker_of(result)}\n\n{parts[marker_of(result)]}\n\n![]({source.stem}.png)\n'
+        )
         before[page] = page.read_text() if page.is_file() else ''
         picture, stamp = source.with_suffix('.png'), f'made of {digest(source)}'
         if not picture.is_file() or stamp.encode() not in picture.read_bytes():
@@ -161,7 +177,8 @@ def update(root: Path, check: bool) -> list[str]:
                 plot(result, picture, stamp)
         for path in documents:
             if RESULTS not in path.relative_to(root).parents:
-                documents[path] = replaced(documents[path], marker_of(result), content)
+                for name, content in parts.items():
+                    documents[path] = replaced(documents[path], name, content)
     for path, text in documents.items():
         if text != before[path]:
             changed.append(path)
