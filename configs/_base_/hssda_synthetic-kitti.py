@@ -1,6 +1,6 @@
 # HSSDA on synthetic KITTI, from a burn-in; a config adds the detector, its scores and its place of
-# unshuffling to ``_base_.hssda``. Of three scenes one is labelled (the paper: natural frequency, 200
-# times this training).
+# unshuffling to ``_base_.hssda``. Of three scenes one is labelled (the paper: natural frequency,
+# 200 times this training).
 _base_ = [
     './datasets/synthetic-kitti-semi.py',
     './schedules/one-cycle_450it.py',

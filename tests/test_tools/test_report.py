@@ -108,8 +108,9 @@ def test_a_lone_marker_is_refused(report, tmp_path):
 
 
 def test_a_comparison_on_other_data_has_a_table_of_its_own(tools, tmp_path):
-    from benchmark import report
     from benchmark.tables import summarise
+
+    from benchmark import report
 
     values = {'supervised': 31.0, 'TRS': 35.5}
     rows = [

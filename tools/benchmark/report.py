@@ -164,11 +164,9 @@ def update(root: Path, check: bool) -> list[str]:
     before = dict(documents)
     for source in sorted((root / RESULTS).glob('*.json')):
         result = json.loads(source.read_text())
-        parts = contents(result)
+        parts, name = contents(result), marker_of(result)
         page = source.with_suffix('.md')
-        documents[page] = (
-            f'# {marker_of(result)}\n\n{parts[marker_of(result)]}\n\n![]({source.stem}.png)\n'
-        )
+        documents[page] = f'# {name}\n\n{parts[name]}\n\n![]({source.stem}.png)\n'
         before[page] = page.read_text() if page.is_file() else ''
         picture, stamp = source.with_suffix('.png'), f'made of {digest(source)}'
         if not picture.is_file() or stamp.encode() not in picture.read_bytes():
@@ -177,8 +175,8 @@ def update(root: Path, check: bool) -> list[str]:
                 plot(result, picture, stamp)
         for path in documents:
             if RESULTS not in path.relative_to(root).parents:
-                for name, content in parts.items():
-                    documents[path] = replaced(documents[path], name, content)
+                for marker, content in parts.items():
+                    documents[path] = replaced(documents[path], marker, content)
     for path, text in documents.items():
         if text != before[path]:
             changed.append(path)
