@@ -67,6 +67,8 @@ from mmdistill.registry import MODELS
 HIGH, AMBIGUOUS, LOW = 2, 1, 0
 SOURCES = ('passes', 'training_buffer')
 """Where mining rounds take the teacher's judgement from."""
+SCENES_AT_ONCE = 64
+"""Scenes of a buffer whose views are compared in one call."""
 DEFAULTS: Mapping = MappingProxyType({})
 
 
@@ -303,21 +305,22 @@ class HSSDA(SemiDet3D):
     def buffered_records(self) -> list[dict]:
         """Records of the scenes of the training steps since the last round."""
         found, frames, labeled = self.buffer.newest(self.pool_views)
-        pools: dict[int, list] = {}
-        first = []
-        for row, frame in enumerate(frames):
-            if frame not in pools:
-                first.append(row)
-            here = torch.tensor([row])
-            pools.setdefault(frame, []).append(self.pool(rows_of(found, here)))
+        views: dict[int, list] = {frame: [] for frame in frames}
+        for rows in torch.arange(len(frames)).split(SCENES_AT_ONCE):
+            for row, pool in zip(rows.tolist(), self.pools(rows_of(found, rows)), strict=True):
+                views[frames[row]].append(pool)
+        first = [row for row in range(len(frames)) if frames[row] not in frames[row - 1 : row]]
         newest = rows_of(found, torch.tensor(first, dtype=torch.long))
         labeled = [labeled[row] for row in first]
-        return records_of(newest, [joined(each) for each in pools.values()], list(pools), labeled)
+        return records_of(newest, [joined(each) for each in views.values()], list(views), labeled)
 
-    def pool(self, found: Judgement) -> tuple[Tensor, Tensor]:
-        """Overlaps between both views of one judged scene, and their classes."""
-        matched, other = (each >= self.match_iou for each in (found.trusted, found.trusted_other))
-        return matched_pairs(found.weak, found.other, matched, other, self.pairs, self.view_iou)
+    def pools(self, found: Judgement) -> list[tuple[Tensor, Tensor]]:
+        """Overlaps between both views of each judged scene, and their classes."""
+        trusted, other = (each >= self.match_iou for each in (found.trusted, found.trusted_other))
+        given = found.weak, found.other, trusted, other, self.pairs, self.view_iou
+        overlaps, classes, scenes = matched_pairs(*given)
+        counts = torch.bincount(scenes, minlength=len(found.trusted)).tolist()
+        return list(zip(overlaps.split(counts), classes.split(counts), strict=True))
 
     def overlap_pools(self, scenes: SceneBatch, found: Judgement) -> list[tuple[Tensor, Tensor]]:
         """Per scene, what it adds to the pool of view overlaps: overlaps and classes."""
@@ -333,9 +336,8 @@ class HSSDA(SemiDet3D):
                 views.append((labeled, own.with_other(other, overlap_sum(other, kept))))
         pools: list[list] = [[] for _ in scenes.frames]
         for rows, judged in views:
-            for place, row in enumerate(rows.tolist()):
-                here = torch.tensor([place], device=every.device)
-                pools[row].append(self.pool(rows_of(judged, here)))
+            for row, pool in zip(rows.tolist(), self.pools(judged), strict=True):
+                pools[row].append(pool)
         return [joined(each) for each in pools]
 
     def refresh(self, records: list[dict]) -> None:

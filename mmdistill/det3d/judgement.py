@@ -52,7 +52,7 @@ def matched_pairs(
     matched_other: Tensor,
     pairs: str = 'all',
     iou: Callable[[Tensor, Tensor], Tensor] = bev_iou,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Overlaps between trusted boxes of the two views (hssda 1.4, S_iou).
 
     Args:
@@ -64,14 +64,15 @@ def matched_pairs(
         iou: the overlap, (B, N, 7), (B, M, 7) -> (B, N, M).
 
     Returns:
-        (n,) overlaps and (n,) classes.
+        (n,) overlaps, classes and scenes, in ascending order of scenes.
     """
     if min(weak.boxes.shape[1], other.boxes.shape[1]) == 0:
-        return weak.boxes.new_zeros(0), weak.labels.new_zeros(0)
+        return weak.boxes.new_zeros(0), weak.labels.new_zeros(0), weak.labels.new_zeros(0)
     matched, matched_other = matched & weak.valid, matched_other & other.valid
     alike = weak.labels[..., None] == other.labels[:, None]
     overlap = iou(weak.boxes, other.boxes) * (alike & matched[..., None] & matched_other[:, None])
     if pairs == 'best':
         overlap = overlap.amax(-1, keepdim=True)
     labels = weak.labels[..., None].expand_as(overlap)
-    return overlap[overlap > 0], labels[overlap > 0]
+    found = overlap > 0
+    return overlap[found], labels[found], found.nonzero()[:, 0]

@@ -142,7 +142,7 @@ def test_records_of_steps_are_those_of_a_pass(hssda, semi_data, marked_kitti):
         found = model.judged(scenes, purpose=1)
         model.buffer.add(found, scenes.frames, scenes.labeled)
         one = [torch.tensor([row]) for row in range(len(rows))]
-        pools = [model.pool(rows_of(found, row)) for row in one]
+        pools = [model.pools(rows_of(found, row))[0] for row in one]
         for row, frame in enumerate(scenes.frames):
             direct.append((frame, scenes.labeled[row], pools[row][0], found.scores[row]))
     records = model.buffered_records()
