@@ -225,7 +225,7 @@ def test_pairs_of_the_view_pool_equal_the_loops(pairs):
         expected = reference_pairs(*(batch.lists()[row] for batch in batches), 0.5, pairs)
         own = scenes == row
         found = sorted(zip(overlaps[own].tolist(), labels[own].tolist(), strict=True))
-        assert len(found) > 5
+        assert len(found) > 3
         assert [label for _, label in found] == [label for _, label in sorted(expected)]
         assert [o for o, _ in found] == pytest.approx([o for o, _ in sorted(expected)], abs=1e-5)
 
