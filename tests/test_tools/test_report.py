@@ -17,6 +17,9 @@ def report(tools, tmp_path):
     (tmp_path / 'docs' / 'hssda.md').write_text(
         'a\n<!-- results:hssda-speed --><!-- /results:hssda-speed -->\nb\n'
     )
+    (tmp_path / 'configs' / 'hssda').mkdir(parents=True)
+    zoo = tmp_path / 'configs' / 'hssda' / 'README.md'
+    zoo.write_text('<!-- results:hssda --><!-- /results:hssda -->\n')
     write(tmp_path, 45.0)
     return lambda *args: report.main(['--root', str(tmp_path), *args])
 
@@ -49,6 +52,7 @@ def test_documents_follow_the_results(report, tmp_path, capsys):
     assert '| **HSSDA** |' in readme and '**46.0 ± 1.4**' in readme and '39.0 ± 1.4' in readme
     assert 'old' not in readme and readme.endswith('kept\n') and 'z80' in readme
     page = (tmp_path / 'docs' / 'hssda.md').read_text()
+    assert '**46.0 ± 1.4**' in (tmp_path / 'configs' / 'hssda' / 'README.md').read_text()
     assert '**1.08**' in page and page.startswith('a\n') and page.endswith('b\n')
     for name in ('hssda_gain', 'hssda_speed'):
         assert (tmp_path / 'docs' / 'results' / f'{name}.md').is_file()

@@ -1,9 +1,9 @@
 """Makes the documents' tables and plots from ``docs/results/*.json``.
 
 Beside each file a ``.md`` and a ``.png`` are written, and the text between the markers
-``<!-- results:NAME -->`` and ``<!-- /results:NAME -->`` in README.md and docs is replaced; NAME
-is the method's for its gain, ``NAME-main`` for the first table of it alone, ``NAME-speed`` for its
-speed. ``--check`` writes nothing and fails when something is out of date.
+``<!-- results:NAME -->`` and ``<!-- /results:NAME -->`` in README.md, docs and the READMEs of configs
+is replaced; NAME is the method's for its gain, ``NAME-main`` for the first table of it alone,
+``NAME-speed`` for its speed. ``--check`` writes nothing and fails when something is out of date.
 """
 
 from __future__ import annotations
@@ -157,10 +157,9 @@ def update(root: Path, check: bool) -> list[str]:
         Files that were out of date, relative to the root.
     """
     changed = []
-    documents = {path: path.read_text() for path in (root / 'README.md',) if path.is_file()}
-    for path in sorted((root / 'docs').rglob('*.md')):
-        if RESULTS not in path.relative_to(root).parents:
-            documents[path] = path.read_text()
+    pages = [*root.glob('README.md'), *root.glob('docs/**/*.md'), *root.glob('configs/*/README.md')]
+    pages = [page for page in pages if RESULTS not in page.relative_to(root).parents]
+    documents = {page: page.read_text() for page in sorted(pages)}
     before = dict(documents)
     for source in sorted((root / RESULTS).glob('*.json')):
         result = json.loads(source.read_text())
