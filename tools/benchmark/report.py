@@ -1,9 +1,10 @@
 """Makes the documents' tables and plots from ``docs/results/*.json``.
 
 Beside each file a ``.md`` and a ``.png`` are written, and the text between the markers
-``<!-- results:NAME -->`` and ``<!-- /results:NAME -->`` in README.md, docs and the READMEs of configs
-is replaced; NAME is the method's for its gain, ``NAME-main`` for the first table of it alone,
-``NAME-speed`` for its speed. ``--check`` writes nothing and fails when something is out of date.
+``<!-- results:NAME -->`` and ``<!-- /results:NAME -->`` in README.md, docs and the READMEs of
+configs is replaced; NAME is the method's for its gain, ``NAME-main`` for the first table of it
+alone, ``NAME-speed`` for its speed. ``--check`` writes nothing and fails when something is out of
+date.
 """
 
 from __future__ import annotations
