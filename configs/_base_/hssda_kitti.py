@@ -3,7 +3,7 @@
 _base_ = [
     './datasets/kitti-3d-3class-semi.py',
     './schedules/one-cycle_80e.py',
-    './det3d_runtime.py',
+    './hssda_epochs.py',
 ]
 hssda = dict(
     type='mmdistill.HSSDA',
@@ -14,16 +14,3 @@ hssda = dict(
         sample_groups=dict(Car=15, Pedestrian=10, Cyclist=10), min_points=5, use_ground_plane=True
     ),
 )
-custom_hooks = [
-    dict(type='mmdistill.PreemptHook'),
-    dict(
-        type='mmdistill.TeacherUpdateHook',
-        momentum=dict(type='mmdistill.LinearRampMomentum', keep_final=0.9996, ramp_iters=2000),
-        buffers='ema',
-    ),
-    dict(type='mmdistill.ObjectBankHook'),
-    dict(type='mmdistill.PseudoMiningHook', interval=5, by_epoch=True, num_workers=4),
-    dict(type='mmdistill.PseudoQualityHook', interval=50),
-]
-default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1, max_keep_ckpts=5))
-log_processor = dict(window_size=50, by_epoch=True)

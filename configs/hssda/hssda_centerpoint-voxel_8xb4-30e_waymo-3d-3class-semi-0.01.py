@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/models/centerpoint-voxel_waymo.py',
     '../_base_/datasets/waymo-3d-3class-semi.py',
     '../_base_/schedules/one-cycle_30e.py',
-    '../_base_/det3d_runtime.py',
+    '../_base_/hssda_epochs.py',
 ]
 load_from = 'work_dirs/burn-in_centerpoint-voxel_8xb4-30e_waymo-3d-3class-semi-0.01/epoch_30.pth'
 
@@ -14,7 +14,6 @@ model = dict(
     type='mmdistill.HSSDA',
     detector=detector,
     class_names=_base_.class_names,
-    # The official config flips along both axes; a view flips along one.
     student_view=dict(
         flip_prob=0.5, vertical_flip_prob=0.5, rotation=(-0.785, 0.785), scale=(0.95, 1.05)
     ),
@@ -26,16 +25,3 @@ model = dict(
     teacher_test_cfg=dict(score_threshold=0.1),
     head_cfg=dict(normalizer='count'),
 )
-custom_hooks = [
-    dict(type='mmdistill.PreemptHook'),
-    dict(
-        type='mmdistill.TeacherUpdateHook',
-        momentum=dict(type='mmdistill.LinearRampMomentum', keep_final=0.9996, ramp_iters=2000),
-        buffers='ema',
-    ),
-    dict(type='mmdistill.ObjectBankHook'),
-    dict(type='mmdistill.PseudoMiningHook', interval=5, by_epoch=True, num_workers=4),
-    dict(type='mmdistill.PseudoQualityHook', interval=50),
-]
-default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1, max_keep_ckpts=5))
-log_processor = dict(window_size=50, by_epoch=True)

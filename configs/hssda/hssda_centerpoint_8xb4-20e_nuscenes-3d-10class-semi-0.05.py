@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/models/centerpoint_nuscenes.py',
     '../_base_/datasets/nuscenes-3d-semi.py',
     '../_base_/schedules/one-cycle_20e.py',
-    '../_base_/det3d_runtime.py',
+    '../_base_/hssda_epochs.py',
 ]
 load_from = 'work_dirs/burn-in_centerpoint_8xb4-20e_nuscenes-3d-10class-semi-0.05/epoch_20.pth'
 
@@ -14,7 +14,6 @@ model = dict(
     type='mmdistill.HSSDA',
     detector=detector,
     class_names=_base_.class_names,
-    # mmdet3d flips along both axes; a view flips along one.
     student_view=dict(
         flip_prob=0.5, vertical_flip_prob=0.5, rotation=(-0.3925, 0.3925), scale=(0.95, 1.05)
     ),
@@ -40,16 +39,3 @@ model = dict(
     teacher_test_cfg=dict(score_threshold=0.1),
     head_cfg=dict(normalizer='count'),
 )
-custom_hooks = [
-    dict(type='mmdistill.PreemptHook'),
-    dict(
-        type='mmdistill.TeacherUpdateHook',
-        momentum=dict(type='mmdistill.LinearRampMomentum', keep_final=0.9996, ramp_iters=2000),
-        buffers='ema',
-    ),
-    dict(type='mmdistill.ObjectBankHook'),
-    dict(type='mmdistill.PseudoMiningHook', interval=5, by_epoch=True, num_workers=4),
-    dict(type='mmdistill.PseudoQualityHook', interval=50),
-]
-default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1, max_keep_ckpts=5))
-log_processor = dict(window_size=50, by_epoch=True)

@@ -12,9 +12,4 @@ model = dict(
     head_cfg=semi.head_cfg,
     pseudo_filter=dict(type='mmdistill.ScoreFilter', score_thr=0.3),
 )
-custom_hooks = [
-    dict(type='mmdistill.PreemptHook'),
-    dict(type='mmdistill.TeacherUpdateHook', momentum=_base_.ema, buffers='ema'),
-    dict(type='mmdistill.ObjectBankHook'),
-    dict(type='mmdistill.PseudoQualityHook', interval=20),
-]
+custom_hooks = [each for each in _base_.custom_hooks if each.type != 'mmdistill.PseudoMiningHook']

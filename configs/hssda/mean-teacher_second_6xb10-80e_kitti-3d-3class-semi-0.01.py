@@ -14,13 +14,4 @@ model = dict(
     head_cfg=semi.head_cfg,
     pseudo_filter=dict(type='mmdistill.ScoreFilter', score_thr=0.3),
 )
-custom_hooks = [
-    dict(type='mmdistill.PreemptHook'),
-    dict(
-        type='mmdistill.TeacherUpdateHook',
-        momentum=dict(type='mmdistill.LinearRampMomentum', keep_final=0.9996, ramp_iters=2000),
-        buffers='ema',
-    ),
-    dict(type='mmdistill.ObjectBankHook'),
-    dict(type='mmdistill.PseudoQualityHook', interval=50),
-]
+custom_hooks = [each for each in _base_.custom_hooks if each.type != 'mmdistill.PseudoMiningHook']

@@ -305,14 +305,15 @@ class HSSDA(SemiDet3D):
     def buffered_records(self) -> list[dict]:
         """Records of the scenes of the training steps since the last round."""
         found, frames, labeled = self.buffer.newest(self.pool_views)
-        views: dict[int, list] = {frame: [] for frame in frames}
+        first: dict[int, int] = {}
+        views: dict[int, list] = {}
         for rows in torch.arange(len(frames)).split(SCENES_AT_ONCE):
             for row, pool in zip(rows.tolist(), self.pools(rows_of(found, rows)), strict=True):
-                views[frames[row]].append(pool)
-        first = [row for row in range(len(frames)) if frames[row] not in frames[row - 1 : row]]
-        newest = rows_of(found, torch.tensor(first, dtype=torch.long))
-        labeled = [labeled[row] for row in first]
-        return records_of(newest, [joined(each) for each in views.values()], list(views), labeled)
+                first.setdefault(frames[row], row)
+                views.setdefault(frames[row], []).append(pool)
+        newest = rows_of(found, torch.tensor(list(first.values()), dtype=torch.long))
+        labeled = [labeled[row] for row in first.values()]
+        return records_of(newest, [joined(each) for each in views.values()], list(first), labeled)
 
     def pools(self, found: Judgement) -> list[tuple[Tensor, Tensor]]:
         """Overlaps between both views of each judged scene, and their classes."""

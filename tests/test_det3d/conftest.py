@@ -6,9 +6,13 @@ import pytest
 import torch
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope='module')
 def one_thread():
-    """Keeps the tests quick on machines with few cores."""
+    """Keeps the tests quick on machines with few cores.
+
+    Before the fixtures of a module: trainings that are compared have the same threads, and add up
+    in the same order.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -44,8 +44,8 @@ def test_steps_with_a_buffer_judge_labelled_frames_too(bench):
     buffer = bench.filled_buffer()
     assert len(buffer) == len(bench.dataset)
     bench.filled_buffer = lambda: buffer
-    operations, written = bench.sources(), int(buffer.written)
-    operations['train step, rounds read the buffer'].run()
+    (steps, _), written = bench.sources(), int(buffer.written)
+    steps['train step, rounds read the buffer'].run()
     frames = sum(len(batch['data_samples']) for batch in bench.batches)
     assert int(buffer.written) == written + frames and bench.model.buffer is None
     found = buffer.newest()
@@ -54,7 +54,6 @@ def test_steps_with_a_buffer_judge_labelled_frames_too(bench):
 
 def test_the_file_and_the_last_line(bench, tiny_kitti, tmp_path, monkeypatch, capsys):
     from benchmark.methods import hssda_speed
-    from benchmark.methods.hssda_workbench_speed import ROUNDS
 
     from benchmark import speed
 
@@ -75,7 +74,7 @@ def test_the_file_and_the_last_line(bench, tiny_kitti, tmp_path, monkeypatch, ca
     assert {'teacher: network', 'student: backward', 'pasting', 'shuffle'} <= set(parts)
     assert rows['KITTI evaluation, one core']['frames'] == 500
     mining = rows[f'cpu: mining, {len(bench.dataset)} frames']
-    passes, buffer = (rows[f'cpu: {label}']['ms'] for label in ROUNDS)
+    passes, buffer = (rows[f'cpu: {label}']['ms'] for label in bench.sources()[1])
     assert mining['round in steps'] / mining['buffered round in steps'] == pytest.approx(
         passes / buffer
     )

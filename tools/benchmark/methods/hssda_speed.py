@@ -13,9 +13,9 @@ import torch
 from benchmark.det3d_tools import evaluation, simulator
 from benchmark.methods.hssda import BURN_IN, CLASSES, Sizes, training
 from benchmark.methods.hssda_parts_speed import measure_parts
-from benchmark.methods.hssda_workbench_speed import ROUNDS, STEPS, Workbench
+from benchmark.methods.hssda_workbench_speed import Workbench
 from benchmark.steps import add_parts, quiet_devices, timed
-from benchmark.timing import Operation, Times, interleaved
+from benchmark.timing import Operation, interleaved
 
 BATCHES = 3
 """Batches whose times are summed; the sampler mixes labelled and unlabelled frames."""
@@ -137,15 +137,12 @@ def shuffle_cost(bench: Workbench, report: Any) -> None:
 
 def mining_cost(bench: Workbench, rounds: int, report: Any) -> None:
     """Steps and mining rounds with either source of the teacher's judgement."""
-    name, batches = bench.device.type, len(bench.batches)
-    found = interleaved(bench.sources(), rounds, bench.device)
-    for label, times in found.items():
-        count = batches if label in STEPS else 1
-        each = Times([t / count for t in times.wall], [t / count for t in times.cpu])
-        report.add(f'{name}: {label}', each.metrics(), sum(times.wall))
     step, round_ = (
-        [found[label].median() / count for label in labels]
-        for labels, count in ((STEPS, batches), (ROUNDS, 1))
+        [
+            each.median() / count
+            for each in timed(part, rounds, bench.device, count, report).values()
+        ]
+        for part, count in zip(bench.sources(), (len(bench.batches), 1), strict=True)
     )
     ratios = {
         'buffered step, x': step[1] / step[0],
@@ -154,4 +151,4 @@ def mining_cost(bench: Workbench, rounds: int, report: Any) -> None:
         # so many steps between two rounds cost as much either way
         'equal at an interval of': (round_[0] - round_[1]) / max(step[1] - step[0], 1e-9),
     }
-    report.add(f'{name}: mining, {len(bench.dataset)} frames', ratios)
+    report.add(f'{bench.device.type}: mining, {len(bench.dataset)} frames', ratios)

@@ -17,10 +17,6 @@ from mmengine.utils import import_modules_from_strings
 from benchmark.methods.hssda import config_path, data_options
 from benchmark.timing import Breakdown, Operation
 
-STEPS = ('train step, rounds read frames', 'train step, rounds read the buffer')
-ROUNDS = ('judgements of a mining round from all frames', 'the same from the buffer')
-"""Operations of :meth:`Workbench.sources`."""
-
 
 class Workbench:
     """A model after a burn-in and a mining round, with batches, on one device.
@@ -209,8 +205,8 @@ class Workbench:
             buffer.add(model.judged(scenes, purpose=1), scenes.frames, scenes.labeled)
         return buffer
 
-    def sources(self) -> dict[str, Operation]:
-        """Mining's two sources: a training step of each, over all batches, and a round of each."""
+    def sources(self) -> tuple[dict[str, Operation], dict[str, Operation]]:
+        """Mining from frames and from the buffer: steps, over all batches, and rounds of each."""
         model, buffer = self.model, self.filled_buffer()
 
         def buffered(run: Callable[[], Any]) -> Callable[[], None]:
@@ -229,12 +225,16 @@ class Workbench:
                 if model.step_judgement is not None:
                     buffer.add(*model.step_judgement)
 
-        return {
-            STEPS[0]: Operation(lambda: [self.step(batch) for batch in self.batches], self.clear),
-            STEPS[1]: Operation(buffered(kept), self.clear),
-            ROUNDS[0]: Operation(self.records),
-            ROUNDS[1]: Operation(buffered(model.buffered_records)),
+        plain = Operation(lambda: [self.step(batch) for batch in self.batches], self.clear)
+        steps = {
+            'train step, rounds read frames': plain,
+            'train step, rounds read the buffer': Operation(buffered(kept), self.clear),
         }
+        rounds = {
+            'judgements of a mining round from all frames': Operation(self.records),
+            'the same from the buffer': Operation(buffered(model.buffered_records)),
+        }
+        return steps, rounds
 
     def pseudo_labels(self) -> tuple[float, float]:
         """Mean numbers of the teacher's boxes and of the kept ones per unlabelled frame."""
